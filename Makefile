@@ -1,0 +1,56 @@
+# `make serve` starts Outrider on its demo model; `make test` runs every check. Both set up .venv first and are safe to repeat.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+FOLDERS = cli demo engine gateway kernels loadtest speculative structured telemetry
+BIN = .venv/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --progress-bar off
+
+.PHONY: serve test check format demo-model clean
+
+serve: .venv/serve.stamp
+	@exec $(BIN)/outrider serve --host $(HOST) --port $(PORT) $(ARGS)
+
+test: check
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/test.stamp .typing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/test.stamp
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Rebuilds the demo checkpoint from nothing.
+demo-model: .venv/serve.stamp
+	$(BIN)/python -P -m outrider.demo.train
+
+clean:
+	rm -rf .venv .typing build *.egg-info
+
+# Without a GPU the CPU build of torch saves gigabytes; where pip offers none, the default build serves as well.
+.venv/torch.stamp:
+	@echo "Setting up .venv (once, a minute or two) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Outrider needs Python 3.11 or newer: set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@command -v nvidia-smi >/dev/null 2>&1 || $(PIP) 'torch==2.13.0+cpu' 2>/dev/null || echo "pip offers no CPU build of torch: taking the default one"
+	@touch $@
+
+.venv/serve.stamp: .venv/torch.stamp pyproject.toml
+	@echo "Installing Outrider into .venv ..."
+	@$(PIP) -e .
+	@touch $@
+
+.venv/test.stamp: .venv/torch.stamp pyproject.toml
+	@echo "Installing Outrider with its test tools into .venv ..."
+	@$(PIP) -e '.[test]'
+	@touch .venv/serve.stamp $@
+
+# Type checkers do not run the import hook of an editable install: they follow these links.
+.typing: Makefile
+	@mkdir -p .typing/outrider
+	@for folder in $(FOLDERS); do ln -sfn ../../$$folder .typing/outrider/$$folder; done
+	@touch .typing

@@ -1,0 +1,1 @@
+"""The embedded demo model: its checkpoint, and the recipe that made it."""

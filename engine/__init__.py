@@ -1,0 +1,1 @@
+"""Runs a model: scheduling, paged KV, execution, sampling. Knows nothing of HTTP requests or keys."""

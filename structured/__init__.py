@@ -1,0 +1,1 @@
+"""Schemas and grammars: audit, compile, match, mask. Knows nothing of models."""

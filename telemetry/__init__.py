@@ -1,0 +1,1 @@
+"""Spans, metrics and their exporters; the only folder that knows OpenTelemetry. Knows nothing of who calls it."""
