@@ -1,0 +1,46 @@
+"""`outrider engine`: one engine process, without HTTP."""
+
+from typing import Annotated
+
+import typer
+
+from outrider.cli import options
+
+
+def engine(
+    model: options.Model = None,
+    listen: Annotated[str, typer.Option(help="unix:/path, or fd:N for an inherited socket.")] = "unix:engine.sock",
+    dtype: options.Dtype = "auto",
+    max_model_len: options.MaxModelLen = None,
+    max_num_seqs: options.MaxNumSeqs = 64,
+    max_num_batched_tokens: options.MaxNumBatchedTokens = 1024,
+    kv_memory: options.KvMemory = "1G",
+    threads: options.Threads = None,
+    speculation: options.Speculation = True,
+    max_speculation_tokens: options.MaxSpeculationTokens = 8,
+    exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Start an engine alone; `outrider gateway` connects to it."""
+    from outrider.engine.config import EngineConfig
+    from outrider.engine.errors import LoadError
+    from outrider.engine.process import exit_when_parent_ends, listen_on, run_engine
+    from outrider.telemetry.logs import configure_logging
+
+    if exit_with_parent:
+        exit_when_parent_ends()
+    configure_logging("info", "text")
+    try:
+        config = EngineConfig(
+            model=options.demo_if_none(model),
+            dtype=dtype,
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            kv_memory_bytes=options.parse_memory(kv_memory),
+            num_threads=threads,
+            speculation=speculation,
+            max_speculation_tokens=max_speculation_tokens,
+        )
+        run_engine(config, listen_on(listen))
+    except (LoadError, ValueError) as error:
+        options.fail(str(error))

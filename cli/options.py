@@ -1,0 +1,41 @@
+"""Options that more than one sub-command takes, and how they become a configuration."""
+
+import re
+from typing import Annotated, NoReturn
+
+import typer
+
+MEMORY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+Model = Annotated[str | None, typer.Argument(help="Checkpoint folder; the embedded demo model when left out.")]
+Dtype = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32 or bfloat16.")]
+MaxModelLen = Annotated[int | None, typer.Option(help="Context in tokens, prompt and answer; the model's own.")]
+MaxNumSeqs = Annotated[int, typer.Option(help="Requests that share a step.")]
+MaxNumBatchedTokens = Annotated[int, typer.Option(help="Tokens of one step; longer prompts are split.")]
+KvMemory = Annotated[str, typer.Option(help="Most memory for the KV cache: 512M, 4G.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of the engine; one per processor.")]
+Speculation = Annotated[bool, typer.Option(help="Whether requests may speculate.")]
+MaxSpeculationTokens = Annotated[int, typer.Option(help="Most drafted tokens of one request in one step.")]
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with one line on standard error and status 1."""
+    typer.echo(f"outrider: {message}", err=True)
+    raise typer.Exit(1)
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of `512M`, `4G`, `4GiB` or a plain number."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    if found is None:
+        fail(f"--kv-memory {text} is not a size: write 512M or 4G")
+    return int(float(found[1]) * MEMORY_UNITS[found[2]])
+
+
+def demo_if_none(model: str | None) -> str:
+    """The folder of the model; the embedded one when none is named."""
+    if model is not None:
+        return model
+    from outrider.demo import checkpoint_path
+
+    return str(checkpoint_path())

@@ -1,0 +1,153 @@
+"""`outrider serve`: gateway and engine, the whole server. `outrider gateway`: the HTTP half alone."""
+
+import json
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outrider.cli import options
+
+if TYPE_CHECKING:
+    from outrider.gateway.config import GatewayConfig
+    from outrider.gateway.state import Gateway
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port to listen on.")]
+ServedModelName = Annotated[str | None, typer.Option(help="The model's name for clients; the folder's name.")]
+ApiKey = Annotated[str | None, typer.Option(envvar="OUTRIDER_API_KEY", help="Key that clients must send.")]
+RequestsPerMinute = Annotated[int | None, typer.Option(help="Limit for all clients together.")]
+TraceFile = Annotated[Path | None, typer.Option(help="Append each span to this file, one JSON object a line.")]
+LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
+
+DEMO_NAME = "outrider-demo"
+
+EXAMPLE_TEXT = "Extract the person: Ada Lovelace is 36 years old and lives in London."
+EXAMPLE_SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "city": {"type": "string"}},
+    "required": ["name", "age", "city"],
+    "additionalProperties": False,
+}
+
+
+def serve(
+    model: options.Model = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    served_model_name: ServedModelName = None,
+    api_key: ApiKey = None,
+    requests_per_minute: RequestsPerMinute = None,
+    trace_file: TraceFile = None,
+    dtype: options.Dtype = "auto",
+    max_model_len: options.MaxModelLen = None,
+    max_num_seqs: options.MaxNumSeqs = 64,
+    max_num_batched_tokens: options.MaxNumBatchedTokens = 1024,
+    kv_memory: options.KvMemory = "1G",
+    threads: options.Threads = None,
+    speculation: options.Speculation = True,
+    max_speculation_tokens: options.MaxSpeculationTokens = 8,
+    log_level: LogLevel = "warning",
+) -> None:
+    """Serve a model over HTTP, the embedded demo model when none is named."""
+    config = _gateway_config(
+        host,
+        port,
+        served_model_name or (DEMO_NAME if model is None else None),
+        api_key,
+        requests_per_minute,
+        trace_file,
+    )
+    arguments = [
+        options.demo_if_none(model),
+        f"--dtype={dtype}",
+        f"--max-num-seqs={max_num_seqs}",
+        f"--max-num-batched-tokens={max_num_batched_tokens}",
+        f"--kv-memory={kv_memory}",
+        f"--max-speculation-tokens={max_speculation_tokens}",
+        "--speculation" if speculation else "--no-speculation",
+        *([] if max_model_len is None else [f"--max-model-len={max_model_len}"]),
+        *([] if threads is None else [f"--threads={threads}"]),
+    ]
+    _run(config, log_level, engine_arguments=arguments)
+
+
+def gateway(
+    engine: Annotated[str, typer.Option(help="Where the engine listens: unix:/path.")],
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    served_model_name: ServedModelName = None,
+    api_key: ApiKey = None,
+    requests_per_minute: RequestsPerMinute = None,
+    trace_file: TraceFile = None,
+    log_level: LogLevel = "warning",
+) -> None:
+    """Serve HTTP for an engine that runs already."""
+    if not engine.startswith("unix:"):
+        options.fail(f"--engine {engine} is not an address: write unix:/path")
+    config = _gateway_config(host, port, served_model_name, api_key, requests_per_minute, trace_file)
+    _run(config, log_level, engine_path=engine.removeprefix("unix:"))
+
+
+def _gateway_config(
+    host: str,
+    port: int,
+    model_name: str | None,
+    api_key: str | None,
+    requests_per_minute: int | None,
+    trace_file: Path | None,
+) -> "GatewayConfig":
+    from outrider.gateway.config import GatewayConfig
+
+    try:
+        return GatewayConfig(host, port, model_name, api_key, requests_per_minute, trace_file)
+    except ValueError as error:
+        options.fail(str(error))
+
+
+def _run(
+    config: "GatewayConfig", log_level: str, *, engine_arguments: list[str] | None = None, engine_path: str = ""
+) -> None:
+    import uvloop
+
+    from outrider.gateway.process import StartError, bind, run_gateway
+    from outrider.telemetry.logs import configure_logging
+
+    configure_logging(log_level, "text")
+
+    try:
+        listener = bind(config.host, config.port)
+        url = f"http://{config.host}:{listener.getsockname()[1]}"
+
+        def on_ready(gateway: "Gateway") -> None:
+            typer.echo(_banner(url, gateway))
+
+        stats = uvloop.run(
+            run_gateway(config, listener, engine_arguments=engine_arguments, engine_path=engine_path, on_ready=on_ready)
+        )
+    except StartError as error:
+        if str(error):
+            options.fail(str(error))
+        raise typer.Exit(1) from error
+    if stats is not None:
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        typer.echo(f"Stopped. Peak memory: gateway {own:.0f} MiB, engine {stats.peak_resident_bytes / 2**20:.0f} MiB")
+
+
+def _banner(url: str, gateway: "Gateway") -> str:
+    key = " -H 'Authorization: Bearer <key>'" if gateway.config.api_key is not None else ""
+    body = {
+        "model": gateway.model_name,
+        "messages": [{"role": "user", "content": EXAMPLE_TEXT}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": EXAMPLE_SCHEMA}},
+    }
+    traces = f"\nTraces:   {gateway.config.trace_file}" if gateway.config.trace_file is not None else ""
+    return f"""
+Outrider serves `{gateway.model_name}` at {url}/v1{traces}
+Try it:
+
+  curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{json.dumps(body)}'
+
+Stop it: Ctrl-C
+"""

@@ -1,0 +1,46 @@
+"""The engine's configuration: frozen, checked once. Derived sizes are computed where the model is known."""
+
+import os
+from dataclasses import dataclass
+
+BLOCK_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Everything an engine is started with."""
+
+    model: str  # a checkpoint folder
+    dtype: str = "auto"  # auto (the checkpoint's own), float32 or bfloat16
+    device: str = "auto"  # auto (cuda when there is one), cpu or cuda
+    max_model_len: int | None = None  # tokens, prompt and output; the model's own when None
+    max_num_seqs: int = 64  # requests that share a step
+    max_num_batched_tokens: int = 1024  # tokens of one step: the budget that long prompts are split by
+    kv_memory_bytes: int = 2**30  # upper bound; less is taken when max_num_seqs full-length requests need less
+    num_threads: int | None = None  # of torch; default_num_threads() when None
+    speculation: bool = True  # whether requests may speculate
+    max_speculation_tokens: int = 8  # drafted tokens of one request in one step
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"dtype must be auto, float32 or bfloat16, not `{self.dtype}`")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be auto, cpu or cuda, not `{self.device}`")
+        for name in ("max_num_seqs", "max_num_batched_tokens", "kv_memory_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least max_num_seqs "
+                f"({self.max_num_seqs}): each running request needs one token of every step"
+            )
+        for name in ("max_model_len", "num_threads"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.max_speculation_tokens < 0:
+            raise ValueError(f"max_speculation_tokens must not be negative, not {self.max_speculation_tokens}")
+
+
+def default_num_threads() -> int:
+    """The processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

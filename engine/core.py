@@ -1,0 +1,371 @@
+"""The engine's loop: schedule, draft, forward, sample and match, commit. Synchronous: its host decides the thread.
+
+Knows no sockets and no text: requests arrive as token ids and leave as token ids.
+"""
+
+import logging
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from outrider.engine.blocks import BlockPool
+from outrider.engine.config import BLOCK_SIZE, EngineConfig, default_num_threads
+from outrider.engine.errors import LoadError, RequestError
+from outrider.engine.models.loader import load_model
+from outrider.engine.protocol import (
+    EngineStats,
+    FinishReason,
+    Hello,
+    LoadGrammar,
+    RequestFigures,
+    SpeculationFigures,
+    Submit,
+    TokenDelta,
+)
+from outrider.engine.runner import ModelRunner
+from outrider.engine.sampler import Sampler, SampleRow
+from outrider.engine.scheduler import Scheduler, StepRow
+from outrider.engine.sequence import Sequence
+from outrider.speculative.match import match
+from outrider.speculative.proposer import DraftCounts, DraftRequest
+from outrider.speculative.table import PROPOSERS
+from outrider.structured.constraint import CompiledGrammar
+from outrider.structured.errors import StructuredError
+from outrider.structured.grammar import Grammar, GrammarLoader
+from outrider.structured.mask import allocate_bitmask
+
+logger = logging.getLogger("outrider.engine")
+
+
+class EngineCore:
+    """One model, its cache and its requests."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        """Loads the model and takes the cache's memory.
+
+        Raises:
+            LoadError: the checkpoint cannot be served on this machine.
+        """
+        torch.set_num_threads(config.num_threads or default_num_threads())
+        loaded = load_model(config.model, config.dtype)
+        model = loaded.paged
+        self.config = config
+        self.dtype = loaded.dtype
+        self.max_model_len = _max_model_len(config, model.max_model_len)
+        self.vocab_size = model.vocab_size
+        self.eos_token_ids = loaded.eos_token_ids
+        self.default_sampling = loaded.default_sampling
+        num_blocks = _num_blocks(config, self.max_model_len, model.kv_bytes(BLOCK_SIZE))
+        model.allocate_cache(num_blocks, BLOCK_SIZE)
+        self.blocks = BlockPool(num_blocks, BLOCK_SIZE)
+        self.scheduler = Scheduler(
+            self.blocks,
+            max_num_seqs=config.max_num_seqs,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            max_model_len=self.max_model_len,
+        )
+        self._runner = ModelRunner(model, BLOCK_SIZE)
+        self._sampler = Sampler(loaded.eos_token_ids)
+        self._proposers = {name: make() for name, make in PROPOSERS.items()} if config.speculation else {}
+        self._grammars = GrammarLoader(Path(config.model), self.vocab_size, loaded.eos_token_ids)
+        self._sequences: dict[str, Sequence] = {}
+        self._draft_totals = {name: DraftCounts() for name in self._proposers}
+        self._num_steps = 0
+        self._step_seconds = 0.0
+
+    def hello(self) -> Hello:
+        """What a gateway must know of this engine."""
+        return Hello(
+            model_path=self.config.model,
+            vocab_size=self.vocab_size,
+            max_model_len=self.max_model_len,
+            eos_token_ids=self.eos_token_ids,
+            default_sampling=self.default_sampling,
+            speculation_methods=tuple(self._proposers),
+            max_speculation_tokens=self.config.max_speculation_tokens,
+        )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` would compute anything."""
+        return self.scheduler.has_work
+
+    def load_grammar(self, message: LoadGrammar) -> None:
+        """Takes in a compiled grammar for later requests."""
+        self._grammars.load(CompiledGrammar(key=message.key, backend=message.backend, data=message.data))
+
+    def add(self, submit: Submit) -> None:
+        """Queues a request.
+
+        Raises:
+            RequestError: it can never be served; nothing was queued.
+        """
+        token_ids = [*submit.prompt_ids, *submit.output_ids]
+        if not submit.prompt_ids:
+            raise RequestError("the prompt has no tokens")
+        if submit.request_id in self._sequences:
+            raise RequestError(f"a request `{submit.request_id}` is already running")
+        if len(submit.prompt_ids) + submit.params.max_tokens > self.max_model_len:
+            raise RequestError(
+                f"{len(submit.prompt_ids)} prompt tokens and {submit.params.max_tokens} to generate exceed the "
+                f"context of {self.max_model_len} tokens"
+            )
+        if not all(0 <= token_id < self.vocab_size for token_id in token_ids):
+            raise RequestError(f"token ids must lie between 0 and {self.vocab_size - 1}")
+        unknown = set(submit.speculation.methods) - self._proposers.keys()
+        if unknown:
+            raise RequestError(f"speculation method `{min(unknown)}` is not loaded")
+        self._sequences[submit.request_id] = sequence = Sequence(
+            request_id=submit.request_id,
+            token_ids=token_ids,
+            num_prompt_tokens=len(submit.prompt_ids),
+            params=submit.params,
+            speculation=submit.speculation,
+            arrived=time.monotonic(),
+            grammar=self._matcher(submit),
+        )
+        self.scheduler.add(sequence)
+
+    def abort(self, request_id: str) -> TokenDelta | None:
+        """Ends a request and frees all it held; None for an unknown one: it may just have finished."""
+        sequence = self._sequences.get(request_id)
+        if sequence is None:
+            return None
+        self._forget(sequence)
+        figures = _figures(sequence, time.monotonic())
+        return TokenDelta(request_id, [], finish_reason=FinishReason.ABORT, figures=figures)
+
+    def abort_all(self) -> list[str]:
+        """Ends every request and returns their ids."""
+        request_ids = list(self._sequences)
+        for request_id in request_ids:
+            self.abort(request_id)
+        return request_ids
+
+    @torch.inference_mode()
+    def step(self) -> list[TokenDelta]:
+        """Computes one step and returns what it gave each request."""
+        started = time.monotonic()
+        rows = self.scheduler.schedule()
+        self._draft(rows)
+        logits = self._runner.run(rows)
+        deltas = self._sample_and_commit(rows, logits, started)
+        self._num_steps += 1
+        self._step_seconds += time.monotonic() - started
+        return deltas
+
+    def stats(self) -> EngineStats:
+        """The state after the last step."""
+        scheduler = self.scheduler
+        return EngineStats(
+            num_running=len(scheduler.running),
+            num_waiting=len(scheduler.waiting),
+            num_blocks=self.blocks.num_blocks,
+            num_blocks_used=self.blocks.num_used,
+            block_size=self.blocks.block_size,
+            total_steps=self._num_steps,
+            total_step_seconds=self._step_seconds,
+            total_preemptions=scheduler.num_preemptions,
+            draft_tokens={name: counts.num_draft_tokens for name, counts in self._draft_totals.items()},
+            accepted_draft_tokens={name: counts.num_accepted_tokens for name, counts in self._draft_totals.items()},
+            resident_bytes=_resident_bytes(),
+            peak_resident_bytes=_peak_resident_bytes(),
+        )
+
+    def _matcher(self, submit: Submit) -> Grammar | None:
+        if submit.grammar_key is None:
+            return None
+        grammar = self._grammars.matcher(submit.grammar_key)
+        for token_id in submit.output_ids:
+            if not grammar.accept(token_id):
+                raise RequestError("the tokens emitted so far do not follow the grammar")
+        return grammar
+
+    def _draft(self, rows: list[StepRow]) -> None:
+        """Lets each request's proposer fill its row's draft; what the grammar forbids is cut off."""
+        for name, proposer in self._proposers.items():
+            mine = [row for row in rows if row.max_draft_tokens > 0 and name in row.sequence.speculation.methods]
+            requests = [
+                DraftRequest(row.sequence.request_id, row.sequence.token_ids, row.max_draft_tokens) for row in mine
+            ]
+            for row, draft in zip(mine, proposer.propose(requests), strict=True):
+                row.draft = _legal_prefix(row.sequence.grammar, draft.token_ids)
+                row.method = name
+
+    def _sample_and_commit(self, rows: list[StepRow], logits: torch.Tensor, started: float) -> list[TokenDelta]:
+        ending = [row for row in rows if row.reaches_end]
+        drawn = self._draw(ending, logits)
+        deltas: list[TokenDelta] = []
+        for row in rows:
+            sequence = row.sequence
+            sequence.num_steps += 1
+            if sequence.first_scheduled is None:
+                sequence.first_scheduled = started
+            sequence.num_computed += row.num_tokens
+        for row, tokens in zip(ending, drawn, strict=True):
+            deltas.append(self._fail(row.sequence, tokens) if isinstance(tokens, str) else self._commit(row, tokens))
+        return deltas
+
+    def _draw(self, rows: list[StepRow], logits: torch.Tensor) -> list[list[int] | str]:
+        """The tokens drawn for each row, one more than its draft; or, for a row that failed, why."""
+        outcomes: list[list[int] | str] = []
+        sample_rows: list[SampleRow] = []
+        bitmask = allocate_bitmask(len(logits), self.vocab_size) if any(row.sequence.grammar for row in rows) else None
+        masked: list[int] = []
+        broken = logits.isnan().any(dim=-1).tolist()
+        first = 0
+        for row in rows:
+            sequence, stop = row.sequence, first + 1 + len(row.draft)
+            problem = "the model's output is not a number" if any(broken[first:stop]) else None
+            if problem is None and sequence.grammar is not None and bitmask is not None:
+                try:
+                    masked += _fill_masks(sequence.grammar, row.draft, bitmask, first)
+                except StructuredError as error:
+                    problem = str(error)
+            sample_rows += [
+                SampleRow(sequence.params, sequence.token_ids, sequence.num_prompt_tokens, row.draft[:depth])
+                for depth in range(stop - first)
+            ]
+            outcomes.append(problem or [])
+            first = stop
+        tokens = self._sampler.draw(logits, sample_rows, bitmask, masked)
+        first = 0
+        for index, row in enumerate(rows):
+            stop = first + 1 + len(row.draft)
+            if not isinstance(outcomes[index], str):
+                outcomes[index] = tokens[first:stop]
+            first = stop
+        return outcomes
+
+    def _commit(self, row: StepRow, drawn: list[int]) -> TokenDelta:
+        """Appends what the match lets through, up to a reason to end."""
+        sequence = row.sequence
+        emitted = match(row.draft, drawn)
+        if row.draft:
+            assert row.method is not None
+            for counts in (sequence.draft_counts.setdefault(row.method, DraftCounts()), self._draft_totals[row.method]):
+                counts.add(len(row.draft), len(emitted) - 1)
+        reason = None
+        kept: list[int] = []
+        for token_id in emitted:
+            if sequence.grammar is not None and not sequence.grammar.accept(token_id):
+                return self._fail(sequence, "a drawn token does not follow the grammar")
+            kept.append(token_id)
+            sequence.token_ids.append(token_id)
+            reason = self._reason_to_end(sequence)
+            if reason is not None:
+                break
+        sequence.num_computed += len(kept) - 1  # accepted drafts are computed, the last token is not
+        now = time.monotonic()
+        if sequence.first_token is None:
+            sequence.first_token = now
+        if reason is None:
+            return TokenDelta(sequence.request_id, kept)
+        self._forget(sequence)
+        return TokenDelta(sequence.request_id, kept, finish_reason=reason, figures=_figures(sequence, now))
+
+    def _reason_to_end(self, sequence: Sequence) -> FinishReason | None:
+        params = sequence.params
+        newest = sequence.token_ids[-1]
+        if newest in params.stop_token_ids or (newest in self.eos_token_ids and not params.ignore_eos):
+            return FinishReason.STOP
+        if sequence.grammar is not None and sequence.grammar.is_done:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if sequence.num_output_tokens >= params.max_tokens else None
+
+    def _fail(self, sequence: Sequence, problem: str) -> TokenDelta:
+        logger.warning("request %s failed: %s", sequence.request_id, problem)
+        self._forget(sequence)
+        figures = _figures(sequence, time.monotonic())
+        return TokenDelta(sequence.request_id, [], finish_reason=FinishReason.ERROR, error=problem, figures=figures)
+
+    def _forget(self, sequence: Sequence) -> None:
+        self.scheduler.finish(sequence)
+        del self._sequences[sequence.request_id]
+        for proposer in self._proposers.values():
+            proposer.forget(sequence.request_id)
+
+
+def _legal_prefix(grammar: Grammar | None, draft: tuple[int, ...]) -> tuple[int, ...]:
+    """The drafted tokens up to the first that the grammar forbids or that ends it; the grammar is left as it was."""
+    if grammar is None:
+        return draft
+    num_accepted = 0
+    for token_id in draft:
+        if not grammar.accept(token_id):
+            break
+        num_accepted += 1
+        if grammar.is_done:
+            break
+    if num_accepted:
+        grammar.rollback(num_accepted)
+    return draft[:num_accepted]
+
+
+def _fill_masks(grammar: Grammar, draft: tuple[int, ...], bitmask: torch.Tensor, first: int) -> list[int]:
+    """Fills the mask rows behind the newest token and behind each drafted one; returns those that constrain."""
+    masked = []
+    num_accepted = 0
+    for depth in range(len(draft) + 1):
+        if not grammar.is_done and grammar.fill_mask(bitmask, first + depth):
+            masked.append(first + depth)
+        if depth < len(draft):
+            grammar.accept(draft[depth])
+            num_accepted += 1
+    if num_accepted:
+        grammar.rollback(num_accepted)
+    return masked
+
+
+def _figures(sequence: Sequence, now: float) -> RequestFigures:
+    scheduled = sequence.first_scheduled if sequence.first_scheduled is not None else now
+    first_token = sequence.first_token if sequence.first_token is not None else now
+    return RequestFigures(
+        queue_seconds=scheduled - sequence.arrived,
+        prefill_seconds=first_token - scheduled,
+        decode_seconds=now - first_token,
+        num_steps=sequence.num_steps,
+        num_preemptions=sequence.num_preemptions,
+        speculation=[
+            SpeculationFigures(
+                method, counts.num_steps, counts.num_draft_tokens, counts.num_accepted_tokens, counts.histogram
+            )
+            for method, counts in sequence.draft_counts.items()
+        ],
+    )
+
+
+def _max_model_len(config: EngineConfig, own: int) -> int:
+    if config.max_model_len is None:
+        return own
+    if config.max_model_len > own:
+        raise LoadError(f"--max-model-len {config.max_model_len} is more than the model's own context of {own} tokens")
+    return config.max_model_len
+
+
+def _num_blocks(config: EngineConfig, max_model_len: int, block_bytes: int) -> int:
+    """As many as the memory holds, but no more than full-length requests in every place could use."""
+    blocks_per_request = -(-max_model_len // BLOCK_SIZE)
+    num_blocks = min(config.kv_memory_bytes // block_bytes, config.max_num_seqs * blocks_per_request)
+    if num_blocks < blocks_per_request:
+        raise LoadError(
+            f"--kv-memory {config.kv_memory_bytes} holds {num_blocks * BLOCK_SIZE} tokens, fewer than one request of "
+            f"{max_model_len}: raise it to {blocks_per_request * block_bytes} bytes or lower --max-model-len"
+        )
+    return num_blocks
+
+
+def _resident_bytes() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return _peak_resident_bytes()
+    return pages * resource.getpagesize()
+
+
+def _peak_resident_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

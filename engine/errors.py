@@ -1,0 +1,18 @@
+"""What can go wrong in the engine.
+
+EngineError
+├── LoadError       the checkpoint or its fit to this machine: fatal at start, one line says what to change
+└── RequestError    one request is refused or failed: the engine goes on
+"""
+
+
+class EngineError(Exception):
+    """Base of all the engine's errors; the message is for the user."""
+
+
+class LoadError(EngineError, ValueError):
+    """The model cannot be served."""
+
+
+class RequestError(EngineError, ValueError):
+    """The request cannot be served."""

@@ -1,0 +1,92 @@
+"""Runs an `EngineCore` on a thread of its own. That thread alone touches the core and torch.
+
+Commands come in through a queue; results go out, once per step, through a callback that runs on the step thread.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from outrider.engine.core import EngineCore
+from outrider.engine.errors import RequestError
+from outrider.engine.protocol import Abort, Command, FinishReason, LoadGrammar, StepOutputs, Submit, TokenDelta
+from outrider.structured.errors import StructuredError
+
+logger = logging.getLogger("outrider.engine")
+
+
+class EngineHost:
+    """The step loop. Owns the thread; `stop` ends it after the step under way."""
+
+    def __init__(self, core: EngineCore, publish: Callable[[StepOutputs], None]) -> None:
+        self._core = core
+        self._publish = publish
+        self._inbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="outrider-step", daemon=True)
+
+    def start(self) -> None:
+        """Starts the loop."""
+        self._thread.start()
+
+    def send(self, command: Command) -> None:
+        """Hands a command over; from any thread, at any time."""
+        self._inbox.put(command)
+
+    def stop(self) -> None:
+        """Ends the loop and waits for it; requests that still run are dropped."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            deltas: list[TokenDelta] = []
+            commands = self._take()
+            for command in commands:
+                if command is None:
+                    return
+                delta = self._obey(command)
+                if delta is not None:
+                    deltas.append(delta)
+            if self._core.has_work:
+                deltas += self._step()
+            elif not self._core.scheduler.running:
+                self._core.scheduler.check_integrity()
+            self._publish(StepOutputs(deltas, self._core.stats()))
+
+    def _take(self) -> list[Command | None]:
+        """All commands that wait; when there is nothing to compute, waits for one."""
+        commands = [] if self._core.has_work else [self._inbox.get()]
+        while True:
+            try:
+                commands.append(self._inbox.get_nowait())
+            except queue.Empty:
+                return commands
+
+    def _obey(self, command: Command) -> TokenDelta | None:
+        """Carries a command out; the delta that ends its request, if it does."""
+        match command:
+            case Submit():
+                try:
+                    self._core.add(command)
+                except (RequestError, StructuredError) as error:
+                    return TokenDelta(command.request_id, [], finish_reason=FinishReason.ERROR, error=str(error))
+            case Abort():
+                return self._core.abort(command.request_id)
+            case LoadGrammar():
+                try:
+                    self._core.load_grammar(command)
+                except StructuredError:
+                    logger.exception("a compiled grammar cannot be loaded; requests that name it will fail")
+        return None
+
+    def _step(self) -> list[TokenDelta]:
+        try:
+            return self._core.step()
+        except Exception:  # the boundary: whatever a step raises ends its requests and not the engine
+            logger.exception("a step failed; its requests end with an error")
+            problem = "the engine failed in the middle of the request"
+            return [
+                TokenDelta(request_id, [], finish_reason=FinishReason.ERROR, error=problem)
+                for request_id in self._core.abort_all()
+            ]

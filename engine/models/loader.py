@@ -1,0 +1,149 @@
+"""Loads a checkpoint folder and proves that the paged model computes what the checkpoint means.
+
+Whatever cannot be served is refused here, with one line that names it; nothing is found out later.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from outrider.engine.errors import LoadError
+from outrider.engine.models.paged_model import PagedModel, UnsupportedAttentionError
+from outrider.kernels.linear import can_pack, pack_linears
+from outrider.kernels.paged_attention import AttentionBatch
+
+# Rotary variants whose frequencies depend on the longest position of a batch: one request would change another's.
+LEAKING_ROPE_TYPES = ("dynamic", "longrope")
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to run, and what its checkpoint says about generating."""
+
+    paged: PagedModel
+    dtype: torch.dtype
+    eos_token_ids: tuple[int, ...]
+    default_sampling: dict[str, float]
+
+
+def load_model(folder: str, dtype: str = "auto") -> LoadedModel:
+    """Loads a transformers causal language model from a local folder, for inference on the CPU.
+
+    Args:
+        folder: with config.json, safetensors weights and tokenizer files
+        dtype: auto (the checkpoint's own; float16 becomes bfloat16), float32 or bfloat16
+
+    Raises:
+        LoadError: missing, incomplete, corrupt or not supported.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    config = _read_config(folder)
+    torch_dtype = _choose_dtype(config, dtype)
+    module = _read_weights(folder, config, torch_dtype)
+    generation = _read_generation_config(folder)
+    eos = generation.eos_token_id if generation.eos_token_id is not None else config.get_text_config().eos_token_id
+    eos_token_ids = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
+    return LoadedModel(_fit(module, config), torch_dtype, eos_token_ids, _default_sampling(generation))
+
+
+def _read_config(folder: str) -> PretrainedConfig:
+    if not Path(folder).is_dir():
+        raise LoadError(f"there is no checkpoint folder `{folder}`: pass the path of a Hugging Face checkpoint")
+    if not (Path(folder) / "config.json").is_file():
+        raise LoadError(f"`{folder}` is not a checkpoint folder: it has no config.json")
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise LoadError(f"config.json of `{folder}` cannot be read: {_first_line(error)}") from error
+    rope = json.dumps(getattr(config.get_text_config(), "rope_parameters", None) or {})
+    for rope_type in LEAKING_ROPE_TYPES:
+        if f'"{rope_type}"' in rope:
+            raise LoadError(f"the checkpoint `{folder}` uses rope type `{rope_type}`, which is not supported")
+    return config
+
+
+def _choose_dtype(config: PretrainedConfig, dtype: str) -> torch.dtype:
+    if dtype != "auto":
+        return _DTYPES[dtype]
+    own = config.dtype or config.get_text_config().dtype
+    return torch.bfloat16 if own in (torch.bfloat16, torch.float16, "bfloat16", "float16") else torch.float32
+
+
+def _read_weights(folder: str, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        loaded: tuple[PreTrainedModel, dict[str, set[str]]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]  # with loading info it is a pair
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation="eager",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # a damaged checkpoint raises anything; each becomes one clear line
+        raise LoadError(f"the weights in `{folder}` cannot be loaded: {_first_line(error)}") from error
+    module, report = loaded
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise LoadError(f"the weights in `{folder}` lack {len(missing)} tensors, the first is `{missing[0]}`")
+    module.eval()
+    return module
+
+
+def _read_generation_config(folder: str) -> GenerationConfig:
+    try:
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:
+        return GenerationConfig()
+
+
+def _default_sampling(generation: GenerationConfig) -> dict[str, float]:
+    """The checkpoint's sampling defaults, where it has any."""
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    values = {name: getattr(generation, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _fit(module: PreTrainedModel, config: PretrainedConfig) -> PagedModel:
+    """Swaps attention and linears, and refuses a model whose results change by that."""
+    vocab_size = config.get_text_config().vocab_size
+    generator = torch.Generator().manual_seed(0)
+    prompts = [torch.randint(0, vocab_size, (length,), generator=generator) for length in (11, 6)]
+    with torch.inference_mode():
+        expected = torch.cat([module(prompt[None], use_cache=False).logits[0].float() for prompt in prompts])
+    paged = PagedModel(module)
+    if can_pack(module.dtype):
+        pack_linears(module)
+    paged.allocate_cache(num_blocks=2, block_size=16)
+    lengths = [len(prompt) for prompt in prompts]
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    sequence = torch.repeat_interleave(torch.arange(2), torch.tensor(lengths))
+    batch = AttentionBatch(
+        block_table=torch.tensor([[0], [1]], dtype=torch.int32),
+        row_sequence=sequence.int(),
+        row_position=positions.int(),
+        write_block=sequence,
+        write_offset=positions,
+    )
+    try:
+        actual = paged.forward(torch.cat(prompts), positions, batch, torch.arange(sum(lengths)))
+    except UnsupportedAttentionError as error:
+        raise LoadError(f"model type `{config.model_type}` is not supported: it uses {error}") from error
+    # Another order of summation is fine, another result is not: wrong models are off by the logits' own size.
+    tolerance = (1e-3 if module.dtype == torch.float32 else 0.1) * max(1.0, float(expected.abs().max()))
+    if paged.attention.num_calls != paged.num_layers or not float((actual - expected).abs().max()) <= tolerance:
+        raise LoadError(
+            f"model type `{config.model_type}` is not supported: its attention does not run through the paged cache"
+        )
+    return paged
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,103 @@
+"""A transformers model that reads and writes a paged KV cache.
+
+Tokens of all sequences are flattened into one row, `input_ids (1, num_tokens)`. The only part of the model that must
+know of sequences is attention, so that is what is replaced, through transformers' `AttentionInterface`.
+"""
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, PreTrainedModel
+
+from outrider.kernels.paged_attention import AttentionBatch, paged_attention, write_kv
+
+# Options of attention layers that the kernel does not implement, by transformers' argument name.
+UNSUPPORTED_OPTIONS = {"sliding_window": "sliding-window attention", "softcap": "capped scores", "s_aux": "sinks"}
+
+
+class UnsupportedAttentionError(Exception):
+    """The model asks of attention what the kernel does not do."""
+
+
+class PagedAttention:
+    """The attention function of one model. Holds the cache and, during a forward pass, the batch."""
+
+    def __init__(self) -> None:
+        self.key_caches: list[torch.Tensor] = []  # per layer (num_blocks, num_kv_heads, block_size, head_dim)
+        self.value_caches: list[torch.Tensor] = []
+        self.batch: AttentionBatch | None = None  # set by PagedModel.forward
+        self.num_calls = 0
+
+    def __call__(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,  # (1, num_heads, num_tokens, head_dim)
+        key: torch.Tensor,  # (1, num_kv_heads, num_tokens, head_dim)
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        *,
+        scaling: float | None = None,
+        **options: object,
+    ) -> tuple[torch.Tensor, None]:
+        """Called by each attention layer; returns (1, num_tokens, num_heads, head_dim)."""
+        assert self.batch is not None
+        assert attention_mask is None
+        for name, meaning in UNSUPPORTED_OPTIONS.items():
+            if options.get(name) is not None:
+                raise UnsupportedAttentionError(meaning)
+        self.num_calls += 1
+        layer = module.layer_idx
+        assert isinstance(layer, int)
+        key_cache, value_cache = self.key_caches[layer], self.value_caches[layer]
+        write_kv(key[0].transpose(0, 1), value[0].transpose(0, 1), key_cache, value_cache, self.batch)
+        rows = query[0].transpose(0, 1).contiguous()
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return paged_attention(rows, key_cache, value_cache, self.batch, scale)[None], None
+
+
+class PagedModel:
+    """A causal language model and its KV cache."""
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        self.module = module
+        self.attention = PagedAttention()
+        config = module.config.get_text_config()
+        self.num_layers: int = config.num_hidden_layers
+        self.vocab_size: int = config.vocab_size
+        self.max_model_len: int = config.max_position_embeddings
+        self.num_kv_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        # No mask function is registered under this name, so transformers builds no mask.
+        name = f"outrider_paged_{id(self.attention)}"
+        AttentionInterface.register(name, self.attention)
+        module.set_attn_implementation(name)
+
+    def kv_bytes(self, num_tokens: int) -> int:
+        """Bytes that the keys and values of so many tokens take."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.module.dtype.itemsize * num_tokens
+
+    def allocate_cache(self, num_blocks: int, block_size: int) -> None:
+        """Makes a new, empty cache; the pages of memory are taken when first written."""
+        shape = (num_blocks, self.num_kv_heads, block_size, self.head_dim)
+        layers = range(self.num_layers)
+        self.attention.key_caches = [torch.empty(shape, dtype=self.module.dtype) for _ in layers]
+        self.attention.value_caches = [torch.empty(shape, dtype=self.module.dtype) for _ in layers]
+
+    @torch.inference_mode()
+    def forward(
+        self, token_ids: torch.Tensor, positions: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Runs the rows, writes their keys and values, and returns float32 logits (num_logit_rows, vocab_size).
+
+        Args:
+            token_ids: (num_rows,) int64
+            positions: (num_rows,) int64
+            batch: where the rows belong
+            logit_rows: (num_logit_rows,) int64, the rows whose logits are wanted, at least one
+        """
+        self.attention.batch = batch
+        output = self.module(
+            input_ids=token_ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=logit_rows
+        )
+        self.attention.batch = None
+        logits: torch.Tensor = output.logits[0].float()
+        return logits

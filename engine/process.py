@@ -1,0 +1,84 @@
+"""The engine as a process: load the model, listen, serve until told to stop. Never outlives who started it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import uvloop
+
+from outrider.engine.config import EngineConfig
+from outrider.engine.core import EngineCore
+from outrider.engine.errors import LoadError
+from outrider.engine.transport import EngineServer
+
+logger = logging.getLogger("outrider.engine")
+
+
+def run_engine(config: EngineConfig, listener: socket.socket) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Raises:
+        LoadError: the model cannot be served.
+    """
+    # The step thread holds the interpreter for long: without this the socket waits up to 5 ms for its turn.
+    sys.setswitchinterval(0.001)
+    core = EngineCore(config)
+    capacity = core.blocks.num_blocks * core.blocks.block_size
+    logger.info("%s loaded in %s; the KV cache holds %d tokens", config.model, core.dtype, capacity)
+    uvloop.run(_serve(core, listener))
+
+
+def listen_on(address: str) -> socket.socket:
+    """A listening socket for `unix:/path`, `tcp:host:port` on this machine, or `fd:N`, one that was inherited.
+
+    Raises:
+        LoadError: the address cannot be used.
+    """
+    kind, _, place = address.partition(":")
+    try:
+        if kind == "fd":
+            return socket.socket(fileno=int(place))
+        if kind == "unix":
+            with contextlib.suppress(FileNotFoundError):
+                Path(place).unlink()
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(place)
+            Path(place).chmod(0o600)
+        else:
+            raise LoadError(f"cannot listen on `{address}`: write unix:/path")
+        listener.listen()
+    except (OSError, ValueError) as error:
+        raise LoadError(f"cannot listen on `{address}`: {error}") from error
+    return listener
+
+
+def exit_when_parent_ends() -> None:
+    """Ends this process at once when its standard input closes.
+
+    The parent holds the other end of that pipe, so it closes however the parent dies, even by SIGKILL.
+    """
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(sys.stdin.fileno(), 4096):
+                pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="outrider-parent", daemon=True).start()
+
+
+async def _serve(core: EngineCore, listener: socket.socket) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = EngineServer(core)
+    await server.start(listener)
+    await stop.wait()
+    await server.close()

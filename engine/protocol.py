@@ -1,0 +1,147 @@
+"""The messages between a gateway and an engine, and their encoding. Imports no torch: both processes use it.
+
+One WebSocket per pair; each binary frame is one msgpack message. The engine greets with `Hello`; then the gateway
+sends commands, and the engine answers with one `StepOutputs` per step for all of that gateway's requests.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+MAX_FRAME_BYTES = 64 * 2**20
+
+
+class FinishReason(StrEnum):
+    """Why a request ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    ERROR = "error"
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How tokens are drawn, and when to end. Checked by whoever builds it; see `validate`."""
+
+    seed: int  # 64-bit, never negative: with the position and the token it fixes the noise
+    max_tokens: int
+    min_tokens: int = 0
+    temperature: float = 1.0  # 0: the most likely token, without noise
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+
+class SpeculationParams(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which proposers may draft for a request (none: speculation is off) and how many tokens a step."""
+
+    methods: tuple[str, ...] = ()
+    max_tokens: int = 0
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Starts a request. Output ids already emitted elsewhere let it go on from where another engine left it."""
+
+    request_id: str
+    prompt_ids: list[int]
+    params: SamplingParams
+    speculation: SpeculationParams = SpeculationParams()
+    grammar_key: str | None = None
+    output_ids: list[int] = []
+
+
+class Abort(msgspec.Struct, frozen=True, tag="abort"):
+    """Ends a request; if it still runs, one last delta tells its figures."""
+
+    request_id: str
+
+
+class LoadGrammar(msgspec.Struct, frozen=True, tag="load_grammar"):
+    """A compiled grammar, sent once per engine before the first request that names its key."""
+
+    key: str
+    backend: str
+    data: bytes
+
+
+Command = Submit | Abort | LoadGrammar
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """What a gateway must know of the engine's model."""
+
+    model_path: str
+    vocab_size: int  # width of the output layer
+    max_model_len: int  # prompt and output together
+    eos_token_ids: tuple[int, ...]
+    default_sampling: dict[str, float]  # the checkpoint's own defaults: temperature, top_p, top_k
+    speculation_methods: tuple[str, ...]
+    max_speculation_tokens: int
+
+
+class SpeculationFigures(msgspec.Struct, frozen=True):
+    """What one proposer did for one request. A verified step is one with at least one drafted token."""
+
+    method: str
+    num_steps: int
+    num_draft_tokens: int
+    num_accepted_tokens: int
+    acceptance_histogram: list[int]  # index j: verified steps that accepted j drafted tokens
+
+
+class RequestFigures(msgspec.Struct, frozen=True):
+    """Where the time of a finished request went; monotonic seconds spent between its marks."""
+
+    queue_seconds: float  # arrival at the engine to its first step
+    prefill_seconds: float  # first step to first token
+    decode_seconds: float  # first token to last
+    num_steps: int
+    num_preemptions: int
+    speculation: list[SpeculationFigures] = []
+
+
+class TokenDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one step gave one request. The figures come with the finish reason."""
+
+    request_id: str
+    token_ids: list[int]
+    finish_reason: FinishReason | None = None
+    error: str | None = None
+    figures: RequestFigures | None = None
+
+
+class EngineStats(msgspec.Struct, frozen=True):
+    """The engine's state after a step; totals count since its start."""
+
+    num_running: int
+    num_waiting: int
+    num_blocks: int
+    num_blocks_used: int
+    block_size: int
+    total_steps: int
+    total_step_seconds: float
+    total_preemptions: int
+    draft_tokens: dict[str, int]  # by method
+    accepted_draft_tokens: dict[str, int]
+    resident_bytes: int
+    peak_resident_bytes: int
+
+
+class StepOutputs(msgspec.Struct, frozen=True, tag="step"):
+    """One frame per step; no deltas when only the state changed, after an abort say."""
+
+    deltas: list[TokenDelta]
+    stats: EngineStats
+
+
+Event = Hello | StepOutputs
+
+encode = msgspec.msgpack.Encoder().encode
+decode_command = msgspec.msgpack.Decoder(Command).decode
+decode_event = msgspec.msgpack.Decoder(Event).decode

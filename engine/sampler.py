@@ -1,0 +1,103 @@
+"""From logits to one drawn token per row: every transform a request asks for, in one fixed order, then the draw.
+
+Order: logit bias, penalties, grammar mask, minimum length, temperature, top-k, top-p, min-p. Rows of one request that
+lie behind drafted tokens are treated exactly as they would be without a draft: their history includes the draft.
+"""
+
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+
+import torch
+
+from outrider.engine.protocol import SamplingParams
+from outrider.kernels.sample import sample
+from outrider.structured.mask import apply_bitmask
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """One row of logits: whose it is, and the tokens before the one to be drawn."""
+
+    params: SamplingParams
+    token_ids: SequenceOf[int]  # prompt, then output
+    num_prompt_tokens: int
+    draft: SequenceOf[int] = ()  # the drafted tokens that this row lies behind
+
+    @property
+    def position(self) -> int:
+        """Absolute position of the token to be drawn."""
+        return len(self.token_ids) + len(self.draft)
+
+
+class Sampler:
+    """Draws tokens for rows of many requests, each by its own parameters."""
+
+    def __init__(self, eos_token_ids: tuple[int, ...]) -> None:
+        self._eos_token_ids = eos_token_ids
+
+    def draw(
+        self, logits: torch.Tensor, rows: SequenceOf[SampleRow], bitmask: torch.Tensor | None, masked: list[int]
+    ) -> list[int]:
+        """Draws one token id per row.
+
+        Args:
+            logits: (num_rows, vocab_size) float32, overwritten
+            rows: one per row of logits
+            bitmask: (num_rows, vocab_size / 32 rounded up) int32 grammar mask, or None
+            masked: the rows whose mask holds
+        """
+        for index, row in enumerate(rows):
+            self._edit(logits[index], row)
+        if bitmask is not None and masked:
+            apply_bitmask(logits, bitmask, masked)
+        for index, row in enumerate(rows):
+            if row.position - row.num_prompt_tokens < row.params.min_tokens:
+                logits[index, [*self._eos_token_ids, *row.params.stop_token_ids]] = float("-inf")
+        self._shape(logits, [row.params for row in rows])
+        return sample(
+            logits,
+            seeds=[row.params.seed for row in rows],
+            positions=[row.position for row in rows],
+            greedy=[row.params.temperature == 0 for row in rows],
+        )
+
+    def _edit(self, logits: torch.Tensor, row: SampleRow) -> None:
+        """Logit bias and penalties, on one row (vocab_size,)."""
+        params = row.params
+        for token_id, bias in params.logit_bias.items():
+            logits[token_id] += bias
+        if params.frequency_penalty or params.presence_penalty:
+            output = torch.tensor([*row.token_ids[row.num_prompt_tokens :], *row.draft], dtype=torch.int64)
+            seen, counts = torch.unique(output, return_counts=True)
+            logits[seen] -= params.frequency_penalty * counts + params.presence_penalty
+        if params.repetition_penalty != 1.0:
+            seen = torch.tensor([*row.token_ids, *row.draft]).unique()
+            values = logits[seen]
+            logits[seen] = torch.where(
+                values > 0, values / params.repetition_penalty, values * params.repetition_penalty
+            )
+
+    def _shape(self, logits: torch.Tensor, params: list[SamplingParams]) -> None:
+        """Temperature, top-k, top-p and min-p, on all rows that draw with noise."""
+        hot = [index for index, row in enumerate(params) if row.temperature > 0]
+        for index in hot:
+            logits[index] /= params[index].temperature
+        for index in hot:
+            row = params[index]
+            if 0 < row.top_k < logits.shape[-1]:
+                _keep(logits[index], logits[index].sort(descending=True, stable=True).indices[: row.top_k])
+            if row.top_p < 1.0:
+                ordered = logits[index].sort(descending=True, stable=True)
+                before = ordered.values.softmax(-1).cumsum(-1).roll(1)
+                before[0] = 0.0  # the leader always stays
+                _keep(logits[index], ordered.indices[before < row.top_p])
+            if row.min_p > 0.0:
+                floor = logits[index].max() + torch.tensor(row.min_p).log()
+                logits[index].masked_fill_(logits[index] < floor, float("-inf"))
+
+
+def _keep(logits: torch.Tensor, token_ids: torch.Tensor) -> None:
+    """Forbids all other tokens of one row (vocab_size,)."""
+    kept = logits[token_ids]
+    logits.fill_(float("-inf"))
+    logits[token_ids] = kept

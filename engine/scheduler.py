@@ -1,0 +1,142 @@
+"""Decides what each step computes. Plain Python over plain data: no torch, no clock, no I/O."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from outrider.engine.blocks import BlockPool
+from outrider.engine.sequence import Sequence, Status
+
+
+@dataclass(slots=True)
+class StepRow:
+    """One sequence's share of a step: its tokens from `num_computed` on, then what a proposer drafts.
+
+    The scheduler fills all but `draft`, for which it has reserved blocks up to `max_draft_tokens`.
+    """
+
+    sequence: Sequence
+    num_tokens: int
+    max_draft_tokens: int = 0
+    draft: tuple[int, ...] = ()
+    method: str | None = None  # the proposer of the draft
+
+    @property
+    def reaches_end(self) -> bool:
+        """Whether the step computes the sequence's newest token, so that the next one can be drawn."""
+        return self.sequence.num_computed + self.num_tokens == len(self.sequence.token_ids)
+
+
+class Scheduler:
+    """Continuous batching under one token budget: running sequences first, then waiting ones in order of arrival.
+
+    When blocks run out, the youngest running sequence is preempted: its blocks are freed and it is computed anew later.
+    """
+
+    def __init__(
+        self, blocks: BlockPool, *, max_num_seqs: int, max_num_batched_tokens: int, max_model_len: int
+    ) -> None:
+        self.blocks = blocks
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []  # oldest first
+        self.num_preemptions = 0
+        self._max_num_seqs = max_num_seqs
+        self._max_num_batched_tokens = max_num_batched_tokens
+        self._max_model_len = max_model_len
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would compute anything."""
+        return bool(self.running or self.waiting)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queues a sequence that fits the model and the cache."""
+        self.waiting.append(sequence)
+
+    def finish(self, sequence: Sequence) -> None:
+        """Takes a sequence out, running or waiting, and frees its blocks at once."""
+        if sequence.status is Status.RUNNING:
+            self.running.remove(sequence)
+        elif sequence.status is Status.WAITING:
+            self.waiting.remove(sequence)
+        self.blocks.free(sequence.block_ids)
+        sequence.status = Status.FINISHED
+
+    def schedule(self) -> list[StepRow]:
+        """The next step's rows, with blocks reserved for all they will write."""
+        rows: list[StepRow] = []
+        num_preemptions = self.num_preemptions
+        # Each running sequence is sure of one token; what is left goes to prompts and drafts, oldest first.
+        spare = self._max_num_batched_tokens - len(self.running)
+        index = 0
+        while index < len(self.running):
+            sequence = self.running[index]
+            missing = len(sequence.token_ids) - sequence.num_computed
+            num_tokens = min(missing, 1 + spare)
+            if not self._reserve(sequence, sequence.num_computed + num_tokens):
+                break  # the sequence itself was the youngest and is waiting again
+            row = StepRow(sequence, num_tokens)
+            spare -= num_tokens - 1
+            if row.reaches_end:
+                row.max_draft_tokens = self._reserve_draft(sequence, spare)
+                spare -= row.max_draft_tokens
+            rows.append(row)
+            index += 1
+        if self.num_preemptions == num_preemptions:  # else a newcomer would take what was just freed
+            self._admit(rows, spare)
+        return rows
+
+    def check_integrity(self) -> None:
+        """Asserts that no block is lost and that every sequence's records agree."""
+        self.blocks.check_integrity([sequence.block_ids for sequence in (*self.running, *self.waiting)])
+        for sequence in self.running:
+            assert sequence.status is Status.RUNNING, sequence
+            assert sequence.num_computed < len(sequence.token_ids), sequence
+            assert self.blocks.num_needed(sequence.num_computed) <= len(sequence.block_ids), sequence
+        for sequence in self.waiting:
+            assert sequence.status is Status.WAITING, sequence
+            assert not sequence.block_ids, sequence
+
+    def _admit(self, rows: list[StepRow], spare: int) -> None:
+        """Starts waiting sequences, in order, while there are tokens, places and blocks for them."""
+        while self.waiting and len(self.running) < self._max_num_seqs and spare > 0:
+            sequence = self.waiting[0]
+            if self.blocks.num_needed(len(sequence.token_ids) + 1) > self.blocks.num_free:
+                return
+            num_tokens = min(len(sequence.token_ids), spare)
+            self.blocks.grow(sequence.block_ids, num_tokens)
+            self.waiting.popleft()
+            self.running.append(sequence)
+            sequence.status = Status.RUNNING
+            rows.append(StepRow(sequence, num_tokens))
+            spare -= num_tokens
+
+    def _reserve(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Grows a running sequence, preempting younger ones; False when it had to give way itself."""
+        while not self.blocks.grow(sequence.block_ids, num_tokens):
+            youngest = self.running[-1]
+            self._preempt(youngest)
+            if youngest is sequence:
+                return False
+        return True
+
+    def _reserve_draft(self, sequence: Sequence, spare: int) -> int:
+        """How many tokens may be drafted; nobody is preempted for a guess."""
+        length = len(sequence.token_ids)
+        left = sequence.params.max_tokens - sequence.num_output_tokens - 1  # the last token is never a draft
+        wanted = min(sequence.speculation.max_tokens, left, spare, self._max_model_len - length)
+        in_blocks = len(sequence.block_ids) * self.blocks.block_size - length
+        if wanted > in_blocks and not self.blocks.grow(sequence.block_ids, length + wanted):
+            wanted = in_blocks
+        return max(0, wanted)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self.blocks.free(sequence.block_ids)
+        sequence.status = Status.WAITING
+        sequence.num_computed = 0
+        sequence.num_preemptions += 1
+        self.num_preemptions += 1
+        self.waiting.appendleft(sequence)
+
+    def __repr__(self) -> str:
+        return f"<Scheduler {len(self.running)} running, {len(self.waiting)} waiting, {self.blocks}>"

@@ -1,0 +1,66 @@
+"""A request inside the engine: the one mutable record. Written by the scheduler and by `EngineCore.step` alone."""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from outrider.engine.protocol import SamplingParams, SpeculationParams
+from outrider.speculative.proposer import DraftCounts
+
+if TYPE_CHECKING:  # the scheduler's records need no grammar library
+    from outrider.structured.grammar import Grammar
+
+
+class Status(Enum):
+    """Where a sequence is."""
+
+    WAITING = auto()
+    RUNNING = auto()
+    FINISHED = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One request's tokens and its place in the KV cache.
+
+    token_ids = prompt, then output. The first `num_computed` of them have their KV in `block_ids`; all others are
+    computed by coming steps. A sequence whose last token alone is not computed is decoding.
+    """
+
+    request_id: str
+    token_ids: list[int]
+    num_prompt_tokens: int
+    params: SamplingParams
+    speculation: SpeculationParams
+    arrived: float  # monotonic seconds
+    num_resumed_tokens: int = 0  # output tokens that another engine emitted
+    grammar: "Grammar | None" = None
+    status: Status = Status.WAITING
+    num_computed: int = 0
+    block_ids: list[int] = field(default_factory=list)
+    first_scheduled: float | None = None
+    first_token: float | None = None
+    num_steps: int = 0
+    num_preemptions: int = 0
+    draft_counts: dict[str, DraftCounts] = field(default_factory=dict)
+
+    @property
+    def output_ids(self) -> list[int]:
+        """The tokens after the prompt."""
+        return self.token_ids[self.num_prompt_tokens :]
+
+    @property
+    def num_output_tokens(self) -> int:
+        """How many tokens follow the prompt."""
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether only the newest token is yet to be computed."""
+        return self.num_computed == len(self.token_ids) - 1
+
+    def __repr__(self) -> str:
+        return (
+            f"<Sequence {self.request_id} {self.status.name} {self.num_computed}/{len(self.token_ids)} computed, "
+            f"{len(self.block_ids)} blocks>"
+        )

@@ -1,0 +1,225 @@
+"""Decides whether a parsed request can be served, and turns it into what the engine needs. Compiles its grammar.
+
+Everything a client can get wrong about a model's limits is found here, before the engine hears of the request.
+"""
+
+import asyncio
+import secrets
+import time
+from dataclasses import dataclass
+
+from outrider.engine.errors import RequestError
+from outrider.engine.protocol import Hello, SamplingParams, SpeculationParams, Submit
+from outrider.gateway.errors import ApiError, context_exceeded, invalid
+from outrider.gateway.requests import (
+    ChatRequest,
+    CompletionRequest,
+    GenerationRequest,
+    ResponseFormat,
+    SpeculationOptions,
+    refuse_unsupported,
+)
+from outrider.gateway.state import Gateway
+from outrider.structured.constraint import CompiledGrammar, Constraint
+from outrider.structured.errors import StructuredError
+from outrider.telemetry.figures import GrammarFigures, RequestAttributes
+
+# Longer texts are tokenised in a thread, so that other requests do not wait for them.
+LONG_TEXT = 20_000  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that will be served."""
+
+    submit: Submit
+    stops: tuple[str, ...]
+    stop_token_ids: frozenset[int]  # tokens whose text is not shown when they end the answer
+    grammar: CompiledGrammar | None
+    grammar_figures: GrammarFigures | None
+
+
+async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, request_id: str) -> Admitted:
+    """Checks a request against the model and prepares it.
+
+    Raises:
+        ApiError: it cannot be served; the message names the field.
+    """
+    refuse_unsupported(request)
+    if request.stream_options is not None and not request.stream:
+        raise invalid("`stream_options` is only for streams: set `stream` to true or remove it", "stream_options")
+    hello = gateway.engine.hello
+    if isinstance(request, ChatRequest):
+        field, prompt_ids = "messages", await _chat_prompt(gateway, request)
+        max_tokens = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+    else:
+        field, prompt_ids = "prompt", await _text_prompt(gateway, request)
+        max_tokens = request.max_tokens
+    params = sampling_params(request, hello, len(prompt_ids), max_tokens, field)
+    speculation = speculation_params(request.speculation, hello)
+    grammar, figures = await _grammar(gateway, request.response_format)
+    stop = request.stop
+    return Admitted(
+        submit=Submit(
+            request_id=request_id,
+            prompt_ids=prompt_ids,
+            params=params,
+            speculation=speculation,
+            grammar_key=None if grammar is None else grammar.key,
+        ),
+        stops=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+        stop_token_ids=frozenset((*hello.eos_token_ids, *params.stop_token_ids)),
+        grammar=grammar,
+        grammar_figures=figures,
+    )
+
+
+def sampling_params(
+    request: GenerationRequest, hello: Hello, num_prompt_tokens: int, max_tokens: int | None, prompt_field: str
+) -> SamplingParams:
+    """What the request asks for, completed by the checkpoint's defaults and by OpenAI's.
+
+    Raises:
+        ApiError: the prompt and the answer do not fit the context, or a token id is out of range.
+    """
+    room = hello.max_model_len - num_prompt_tokens
+    if room < 1:
+        raise context_exceeded(
+            f"The prompt has {num_prompt_tokens} tokens, the model's context holds {hello.max_model_len} "
+            "with the answer: shorten the prompt",
+            prompt_field,
+        )
+    if max_tokens is not None and max_tokens > room:
+        raise context_exceeded(
+            f"`max_tokens` is {max_tokens}, but after {num_prompt_tokens} prompt tokens the context of "
+            f"{hello.max_model_len} has room for {room}: lower it",
+            "max_tokens",
+        )
+    for name, token_ids in (("logit_bias", request.logit_bias or {}), ("stop_token_ids", request.stop_token_ids or [])):
+        outside = [token_id for token_id in token_ids if not 0 <= token_id < hello.vocab_size]
+        if outside:
+            raise invalid(f"`{name}` names token {outside[0]}, but ids end at {hello.vocab_size - 1}", name)
+    if request.min_tokens is not None and request.min_tokens > (max_tokens or room):
+        raise invalid(f"`min_tokens` ({request.min_tokens}) is more than `max_tokens` allows", "min_tokens")
+    default = hello.default_sampling
+    return SamplingParams(
+        seed=secrets.randbits(63) if request.seed is None else request.seed % 2**64,
+        max_tokens=max_tokens or room,
+        min_tokens=request.min_tokens or 0,
+        temperature=_given(request.temperature, default, "temperature", 1.0),
+        top_p=_given(request.top_p, default, "top_p", 1.0),
+        top_k=max(0, int(_given(request.top_k, default, "top_k", 0))),
+        min_p=_given(request.min_p, default, "min_p", 0.0),
+        frequency_penalty=request.frequency_penalty or 0.0,
+        presence_penalty=request.presence_penalty or 0.0,
+        repetition_penalty=_given(request.repetition_penalty, default, "repetition_penalty", 1.0),
+        logit_bias=request.logit_bias or {},
+        stop_token_ids=tuple(request.stop_token_ids or ()),
+        ignore_eos=bool(request.ignore_eos),
+    )
+
+
+def speculation_params(asked: str | SpeculationOptions | None, hello: Hello) -> SpeculationParams:
+    """Which proposers may draft; off unless the request asks for one.
+
+    Raises:
+        ApiError: a method that the engine has not loaded.
+    """
+    if asked is None or asked == "off":
+        return SpeculationParams()
+    methods = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked.methods))
+    for method in methods:
+        if method not in hello.speculation_methods:
+            loaded = ", ".join(f"`{name}`" for name in ("off", *hello.speculation_methods))
+            raise invalid(
+                f"Speculation method `{method}` is not loaded: use one of {loaded}", "speculation", "invalid_value"
+            )
+    wanted = asked.max_tokens if isinstance(asked, SpeculationOptions) else None
+    max_tokens = min(wanted or hello.max_speculation_tokens, hello.max_speculation_tokens)
+    return SpeculationParams(methods, max_tokens if methods else 0)
+
+
+def request_attributes(request: ChatRequest | CompletionRequest) -> RequestAttributes:
+    """What the trace says about what was asked: only what the client set itself."""
+    stop = request.stop
+    max_completion_tokens = request.max_completion_tokens if isinstance(request, ChatRequest) else None
+    response_format = request.response_format
+    return RequestAttributes(
+        max_tokens=request.max_tokens if max_completion_tokens is None else max_completion_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        seed=request.seed,
+        stop_sequences=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+        output_type=None if response_format is None else "text" if response_format.type == "text" else "json",
+    )
+
+
+async def _chat_prompt(gateway: Gateway, request: ChatRequest) -> list[int]:
+    messages = [message.for_template() for message in request.messages]
+    try:
+        text = gateway.tokenizer.render_chat(messages, request.chat_template_kwargs)
+    except RequestError as error:
+        raise invalid(f"{error}", "messages") from error
+    return await _encode(gateway, text, add_special_tokens=False)
+
+
+async def _text_prompt(gateway: Gateway, request: CompletionRequest) -> list[int]:
+    prompt = request.prompt
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], (str, list)):
+        prompt = prompt[0]
+    if isinstance(prompt, str):
+        token_ids = await _encode(gateway, prompt, add_special_tokens=True)
+    elif prompt and all(isinstance(token_id, int) and not isinstance(token_id, bool) for token_id in prompt):
+        token_ids = prompt
+        outside = [token_id for token_id in prompt if not 0 <= token_id < gateway.engine.hello.vocab_size]
+        if outside:
+            raise invalid(f"`prompt` names token {outside[0]}, which the model does not have", "prompt")
+    else:
+        raise invalid("`prompt` must be one string or one list of token ids: send several prompts apart", "prompt")
+    if not token_ids:
+        raise invalid("`prompt` is empty: the model needs at least one token to go on from", "prompt")
+    return token_ids
+
+
+async def _encode(gateway: Gateway, text: str, *, add_special_tokens: bool) -> list[int]:
+    if len(text) < LONG_TEXT:
+        return gateway.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+    return await asyncio.to_thread(gateway.tokenizer.encode, text, add_special_tokens=add_special_tokens)
+
+
+async def _grammar(
+    gateway: Gateway, response_format: ResponseFormat | None
+) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
+    if response_format is None or response_format.type == "text":
+        return None, None
+    if response_format.type == "json_object":
+        constraint = Constraint(kind="json_object", schema=None)
+    elif response_format.json_schema is None:
+        raise invalid("`response_format.json_schema` is missing", "response_format.json_schema")
+    else:
+        constraint = Constraint(kind="json_schema", schema=response_format.json_schema.schema)
+    started = time.monotonic()
+    is_cached = gateway.compiler.is_cached(constraint)
+    try:
+        grammar = await gateway.compiler.compile(constraint)
+    except StructuredError as error:
+        raise ApiError(
+            400,
+            f"Invalid schema for response_format: {error}",
+            param="response_format",
+            code="invalid_json_schema",
+            error_type="grammar_compile_failed",
+        ) from error
+    seconds = time.monotonic() - started
+    if not is_cached:
+        gateway.metrics.observe_grammar_compile(seconds)
+    compile_ms = 0.0 if is_cached else seconds * 1000
+    return grammar, GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached)
+
+
+def _given(asked: float | None, default: dict[str, float], name: str, neutral: float) -> float:
+    """What the request says, else what the checkpoint says, else what changes nothing."""
+    return default.get(name, neutral) if asked is None else asked

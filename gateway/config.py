@@ -1,0 +1,28 @@
+"""The gateway's configuration: frozen, checked once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Everything a gateway is started with."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model_name: str | None = None  # as clients name the model; the checkpoint folder's name when None
+    api_key: str | None = None  # asked of every /v1 request when set
+    requests_per_minute: int | None = None  # for all clients together; no limit when None
+    trace_file: Path | None = None
+    max_body_bytes: int = 4 * 2**20
+    body_seconds: float = 30.0  # a body that takes longer to arrive is given up
+    stalled_reader_seconds: float = 60.0  # a client that reads nothing for so long is dropped
+    drain_seconds: float = 10.0  # how long running requests may go on after a signal to stop
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port must lie between 0 and 65535, not {self.port}")
+        if self.requests_per_minute is not None and self.requests_per_minute < 1:
+            raise ValueError(f"requests_per_minute must be at least 1, not {self.requests_per_minute}")
+        if self.api_key is not None and not self.api_key:
+            raise ValueError("api_key must not be empty")

@@ -1,0 +1,223 @@
+"""What the generating endpoints share: from the body to the answer, streamed or whole.
+
+An endpoint is its request type and the functions that shape its answers; all else is the same for each.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, UnsetType
+
+from outrider.gateway.admission import admit, request_attributes
+from outrider.gateway.errors import ApiError, rate_limited, unavailable, unknown_model
+from outrider.gateway.generation import Generation
+from outrider.gateway.limits import rate_headers
+from outrider.gateway.requests import ChatRequest, CompletionRequest, parse_request
+from outrider.gateway.responses import FinishReason, RequestMetrics, Usage
+from outrider.gateway.state import GATEWAY, REQUEST_STATE, Gateway, RequestState
+from outrider.telemetry.figures import Operation
+from outrider.telemetry.names import CLIENT_DISCONNECTED
+
+EVENT_STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # proxies must not collect events
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What every body of one answer begins with."""
+
+    id: str
+    created: int
+    model: str
+    chunk_usage: UnsetType | None  # null in each chunk of a stream that ends with its usage, as OpenAI has it
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One generating endpoint."""
+
+    operation: Operation
+    request_type: type[ChatRequest] | type[CompletionRequest]
+    id_prefix: str
+    whole: Callable[[Head, str, FinishReason, Usage, RequestMetrics | UnsetType], msgspec.Struct]
+    opening: Callable[[Head], msgspec.Struct | None]  # sent before the first piece of text
+    piece: Callable[[Head, str, FinishReason | None], msgspec.Struct]  # the last has no text and a finish reason
+    closing: Callable[[Head, Usage | UnsetType | None, RequestMetrics | UnsetType], msgspec.Struct]
+
+
+async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
+    """Answers one request to a generating endpoint.
+
+    Raises:
+        ApiError: it was refused, or failed before its first token.
+    """
+    gateway, state = request.app[GATEWAY], request[REQUEST_STATE]
+    _check_gate(gateway, state)
+    parsed = parse_request(await _read_body(request, gateway.config.body_seconds), endpoint.request_type)
+    if parsed.model != gateway.model_name:
+        raise unknown_model(parsed.model)
+    state.inference = state.trace.start_inference(
+        endpoint.operation,
+        model=gateway.model_name,
+        stream=bool(parsed.stream),
+        request=request_attributes(parsed),
+    )
+    admitted = await admit(gateway, parsed, f"{endpoint.id_prefix}-{state.request_id}")
+    generation = Generation(gateway, admitted, state.arrived)
+    answer = _Answer(gateway, state, endpoint, parsed, generation)
+    error_type: str | None = None
+    try:
+        return await (answer.stream(request) if parsed.stream else answer.whole())
+    except ApiError as error:
+        error_type = error.error_type
+        raise
+    except (asyncio.CancelledError, ConnectionResetError):
+        error_type = CLIENT_DISCONNECTED
+        raise
+    finally:
+        answer.record(error_type or state.error_type)
+
+
+class _Answer:
+    """Shapes and sends the answer of one request."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        state: RequestState,
+        endpoint: Endpoint,
+        request: ChatRequest | CompletionRequest,
+        generation: Generation,
+    ) -> None:
+        self._gateway = gateway
+        self._state = state
+        self._endpoint = endpoint
+        self._generation = generation
+        options = request.stream_options
+        self._with_usage = options is not None and options.include_usage
+        self._with_metrics = bool(request.return_metrics)
+        self._head = Head(
+            id=f"{endpoint.id_prefix}-{state.request_id}",
+            created=int(time.time()),
+            model=gateway.model_name,
+            chunk_usage=None if self._with_usage else UNSET,
+        )
+
+    async def whole(self) -> web.Response:
+        """One JSON body at the end."""
+        generation = self._generation
+        pieces: list[str] = []
+        async with aclosing(generation.texts()) as texts:
+            async for text in texts:
+                self._state.inference.first_token()
+                pieces.append(text)
+        body = self._endpoint.whole(
+            self._head, "".join(pieces), generation.finish_reason, generation.usage, self._metrics()
+        )
+        return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events. An error before the first token is raised, so that it gets its own status."""
+        async with aclosing(self._generation.texts()) as texts:
+            first = await anext(texts)
+            self._state.inference.first_token()
+            response = web.StreamResponse(headers=EVENT_STREAM_HEADERS)
+            self._state.has_begun = True
+            await response.prepare(request)
+            events = _EventWriter(request, response, self._gateway.config.stalled_reader_seconds)
+            try:
+                await self._send_all(events, first, texts)
+            except ApiError as error:
+                self._state.error_type = error.error_type
+                await events.send_raw(error.json())
+            await events.send_raw(b"[DONE]")
+            await response.write_eof()
+            return response
+
+    def record(self, error_type: str | None) -> None:
+        """Closes the inference span and counts the outcome."""
+        generation, state = self._generation, self._state
+        result = generation.result(self._head.id)
+        if error_type is None:
+            state.inference.end(result)
+        else:
+            state.inference.fail(error_type, result)
+        first_token = generation.first_token
+        self._gateway.metrics.observe_inference(
+            operation=self._endpoint.operation,
+            model=self._gateway.model_name,
+            duration_seconds=(generation.finished or time.monotonic()) - state.arrived,
+            time_to_first_token_seconds=None if first_token is None else first_token - state.arrived,
+            output_tokens=generation.num_output_tokens,
+            error_type=error_type,
+            trace_id=state.trace.trace_id if state.trace.is_sampled else None,
+        )
+
+    async def _send_all(self, events: "_EventWriter", first: str, texts: AsyncIterator[str]) -> None:
+        endpoint, head, generation = self._endpoint, self._head, self._generation
+        opening = endpoint.opening(head)
+        if opening is not None:
+            await events.send(opening)
+        if first:
+            await events.send(endpoint.piece(head, first, None))
+        async for text in texts:
+            if text:
+                await events.send(endpoint.piece(head, text, None))
+        await events.send(endpoint.piece(head, "", generation.finish_reason))
+        if self._with_usage or self._with_metrics:
+            usage = generation.usage if self._with_usage else UNSET
+            await events.send(endpoint.closing(head, usage, self._metrics()))
+
+    def _metrics(self) -> RequestMetrics | UnsetType:
+        return self._generation.metrics if self._with_metrics else UNSET
+
+
+class _EventWriter:
+    """Writes server-sent events; drops a client that stopped reading."""
+
+    def __init__(self, request: web.Request, response: web.StreamResponse, stall_seconds: float) -> None:
+        self._request = request
+        self._response = response
+        self._stall_seconds = stall_seconds
+
+    async def send(self, body: msgspec.Struct) -> None:
+        """One event with a JSON body."""
+        await self.send_raw(msgspec.json.encode(body))
+
+    async def send_raw(self, data: bytes) -> None:
+        """One event."""
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                await self._response.write(b"data: " + data + b"\n\n")
+        except TimeoutError as error:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionResetError("the client stopped reading") from error
+
+
+def _check_gate(gateway: Gateway, state: RequestState) -> None:
+    """Draining and the rate limit, before anything is read."""
+    if gateway.is_draining:
+        raise unavailable("The server is shutting down: send the request to another one")
+    if gateway.limit is not None:
+        decision = gateway.limit.take(time.monotonic())
+        state.headers.update(rate_headers(gateway.limit, decision))
+        if not decision.allowed:
+            gateway.metrics.count_rate_limited()
+            raise rate_limited(gateway.limit.per_minute, decision.retry_after)
+
+
+async def _read_body(request: web.Request, seconds: float) -> bytes:
+    try:
+        async with asyncio.timeout(seconds):
+            return await request.read()
+    except TimeoutError as error:
+        raise ApiError(408, f"The body did not arrive within {seconds:g} s", code="request_timeout") from error

@@ -1,0 +1,129 @@
+"""What happens around every handler: request id, trace and count, errors as JSON, the API key."""
+
+import asyncio
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from outrider.gateway.errors import ApiError, server_failed
+from outrider.gateway.state import GATEWAY, REQUEST_STATE, RequestState
+from outrider.telemetry.names import CLIENT_DISCONNECTED
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+logger = logging.getLogger("outrider.gateway")
+
+# Probes and scrapes come every few seconds: they would bury the traces that matter.
+UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics"})
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@web.middleware
+async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Gives the request its id, its server span and its count; sees the outcome last of all."""
+    gateway = request.app[GATEWAY]
+    resource = request.match_info.route.resource
+    route = None if resource is None else resource.canonical
+    state = RequestState(_request_id(request), time.monotonic())
+    if request.path not in UNTRACED_PATHS:
+        state.trace = gateway.tracing.start_request(
+            method=request.method,
+            route=route,
+            path=request.path,
+            scheme=request.scheme,
+            headers=request.headers,
+            client_address=request.remote,
+            server_address=request.url.host,
+            server_port=request.url.port,
+        )
+    request[REQUEST_STATE] = state
+    try:
+        response = await handler(request)
+    except (asyncio.CancelledError, ConnectionResetError):
+        gateway.metrics.count_client_disconnect()
+        state.trace.end(200 if state.has_begun else None, CLIENT_DISCONNECTED)
+        raise
+    except BaseException as error:
+        state.trace.end(500, type(error).__name__)
+        raise
+    gateway.metrics.observe_request(route=route, status=response.status)
+    state.trace.end(response.status, state.error_type)
+    return response
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns whatever a handler raises into OpenAI's error object with the right status."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return _respond(request, error)
+    except web.HTTPRequestEntityTooLarge:
+        limit = request.app[GATEWAY].config.max_body_bytes
+        message = f"The body is larger than the limit of {limit} bytes"
+        return _respond(request, ApiError(413, message, code="request_too_large"))
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+        message = f"There is no {request.method} {request.path} here"
+        return _respond(request, ApiError(error.status, message, code="unknown_url"))
+    except web.HTTPException as error:
+        return _respond(request, ApiError(error.status, error.reason))
+    except ConnectionResetError:
+        raise
+    except Exception:
+        state = request[REQUEST_STATE]
+        logger.exception("request %s failed", state.request_id)
+        if state.has_begun:
+            raise  # the status is out: all that is left is to break the connection off
+        message = f"The server failed on this request; its id is {state.request_id}"
+        return _respond(request, server_failed(message))
+
+
+@web.middleware
+async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Asks every /v1 request for the key, when there is one. Health and metrics stay open."""
+    key = request.app[GATEWAY].config.api_key
+    if key is not None and request.path.startswith("/v1/"):
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
+            raise ApiError(
+                401,
+                "Incorrect or missing API key: send the header `Authorization: Bearer <key>`",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+    return await handler(request)
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal `on_response_prepare`: the headers that every answer carries, streams and errors alike."""
+    state = request.get(REQUEST_STATE)
+    if state is None:
+        return
+    response.headers["x-request-id"] = state.request_id
+    if state.trace.traceresponse is not None:
+        response.headers["traceresponse"] = state.trace.traceresponse
+    response.headers.update(state.headers)
+
+
+def _request_id(request: web.Request) -> str:
+    """The client's own id where it is harmless, else a new one."""
+    given = request.headers.get("X-Request-Id", "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+
+
+def _respond(request: web.Request, error: ApiError) -> web.Response:
+    state = request[REQUEST_STATE]
+    state.error_type = state.error_type or error.error_type
+    state.inference.fail(error.error_type)
+    response = web.Response(
+        status=error.status, body=error.json(), content_type="application/json", headers=error.headers
+    )
+    if error.status == 413:
+        response.force_close()  # the rest of the body is not read
+    return response

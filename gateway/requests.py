@@ -1,0 +1,192 @@
+"""The request bodies of the API, by OpenAI's names and, for what OpenAI lacks, vLLM's. Parsing is strict.
+
+An unknown field or a wrong type is refused with the path of the field. Knows nothing of what can be honoured.
+"""
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from outrider.gateway.errors import ApiError, invalid
+
+T = TypeVar("T")
+
+Count = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
+StopString = Annotated[str, Meta(min_length=1)]
+
+
+class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a stream carries besides text."""
+
+    include_usage: bool = False
+
+
+class SpeculationOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The long form of `speculation`."""
+
+    methods: list[str]
+    max_tokens: Count | None = None
+
+
+class JsonSchemaFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The schema of a `response_format`."""
+
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The form that the answer must have."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+
+class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What chat completions and completions have in common."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Count | None = None
+    min_tokens: Natural | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1)] | None = None
+    min_p: Probability | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
+    logit_bias: dict[int, Bias] | None = None
+    seed: int | None = None
+    stop: StopString | Annotated[list[StopString], Meta(max_length=16)] | None = None
+    stop_token_ids: list[Natural] | None = None
+    ignore_eos: bool | None = None
+    response_format: ResponseFormat | None = None
+    speculation: str | SpeculationOptions | None = None
+    return_metrics: bool | None = None
+    user: str | None = None  # OpenAI's label of the end user; nothing depends on it
+    # Known fields that this server refuses unless they ask for nothing: see `refuse_unsupported`.
+    n: int | None = None
+    best_of: int | None = None
+
+
+class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One part of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_call_id: str | None = None
+
+    def for_template(self) -> dict[str, object]:
+        """As chat templates expect it: the text in one piece, and `system` for OpenAI's newer `developer`."""
+        content = self.content
+        text = "".join(part.text for part in content) if isinstance(content, list) else content or ""
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class ChatRequest(GenerationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_completion_tokens: Count | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None  # the client's own labels; nothing depends on them
+    store: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    prediction: Any = None
+    modalities: list[str] | None = None
+    reasoning_effort: str | None = None
+
+
+class CompletionRequest(GenerationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /v1/completions."""
+
+    prompt: str | list[Any]
+    suffix: str | None = None
+    echo: bool | None = None
+    logprobs: int | None = None
+
+
+def parse_request(body: bytes, request_type: type[T]) -> T:
+    """Decodes a body.
+
+    Raises:
+        ApiError: 400, naming the field.
+    """
+    try:
+        return msgspec.json.decode(body, type=request_type)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise invalid(f"The body is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise invalid("The body is nested too deeply") from error
+
+
+def refuse_unsupported(request: ChatRequest | CompletionRequest) -> None:
+    """Refuses each known field that asks for something this server does not do.
+
+    Raises:
+        ApiError: 400, naming the field and what to do instead.
+    """
+    for field, (nothing, reason) in _UNSUPPORTED.items():
+        value = getattr(request, field, None)
+        if value is not None and not any(type(value) is type(empty) and value == empty for empty in nothing):
+            raise invalid(f"`{field}` is not supported: {reason}", field, "unsupported_parameter")
+
+
+# field -> (the values that ask for nothing, why others are refused and the way out)
+_UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
+    "n": ((1,), "send the request once for each choice"),
+    "best_of": ((1,), "send the request once for each candidate"),
+    "logprobs": ((False,), "this version returns no log-probabilities; leave the field out"),
+    "top_logprobs": ((0,), "this version returns no log-probabilities; leave the field out"),
+    "tools": (([],), "this version makes no tool calls; use `response_format` to get structured arguments"),
+    "tool_choice": (("none",), "this version makes no tool calls; leave the field out"),
+    "prediction": ((), "this version takes no predicted output; `speculation` speeds up text that repeats the prompt"),
+    "modalities": ((["text"],), "the model reads and writes text only"),
+    "reasoning_effort": ((), "the model does not reason apart from its answer; leave the field out"),
+    "store": ((False,), "nothing is stored here; leave the field out"),
+    "suffix": (("",), "the model does not fill in the middle; leave the field out"),
+    "echo": ((False,), "prepend the prompt to the answer yourself"),
+}
+
+_PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
+_FIELD = re.compile(r"(?P<problem>unknown field|missing required field) `(?P<name>[^`]*)`")
+
+
+def _explain(problem: str) -> ApiError:
+    """Turns msgspec's message into OpenAI's error, with the field's path."""
+    path = ""
+    found = _PATH.search(problem)
+    if found:
+        path, problem = found["path"], problem[: found.start()]
+    field = _FIELD.search(problem)
+    if field is None:
+        return invalid(f"Invalid value for `{path or 'body'}`: {problem}", path or None, "invalid_value")
+    param = f"{path}.{field['name']}" if path else field["name"]
+    if field["problem"] == "unknown field":
+        return invalid(f"Unknown field `{param}`: remove it or check its spelling", param, "unknown_parameter")
+    return invalid(f"Missing required field `{param}`", param, "missing_required_parameter")

@@ -1,0 +1,8 @@
+"""Every proposer by the name that requests use. Adding one is a file and a line here."""
+
+from collections.abc import Callable
+
+from outrider.speculative.ngram import NgramProposer
+from outrider.speculative.proposer import Proposer
+
+PROPOSERS: dict[str, Callable[[], Proposer]] = {"ngram": NgramProposer}

@@ -1,0 +1,180 @@
+"""A normalised schema as a grammar in xgrammar's EBNF.
+
+xgrammar can read JSON Schema itself, but skips in silence what it does not know and writes some strings that are no
+JSON. From EBNF it keeps every word. Each string and number is one `Regex` terminal: a mask over one automaton costs
+microseconds, one over rules within rules a thousand times that.
+
+The text is compact JSON: no whitespace between its parts, properties in the order of the schema.
+"""
+
+import json
+from typing import Any, Final
+
+from outrider.structured.limits import MAX_NUMBER_DIGITS
+from outrider.structured.numbers import bounds, integer_regex, number_regex
+from outrider.structured.strings import other_names_regex, string_regex
+
+_MAX_INLINE: Final = 400  # characters of an expression before it becomes a rule of its own
+_EMPTY: Final = '""'
+_LEAVES: Final = ("null", "boolean", "number", "string")
+
+
+def to_ebnf(schema: dict[str, Any]) -> str:
+    """Grammar of the JSON text that a schema normalised by the audit allows."""
+    return _Grammar(schema).text()
+
+
+class _Grammar:
+    """Rules by body, so that equal parts of a schema share one rule."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self.schema = schema
+        self.rules: dict[str, str] = {}  # name -> body
+        self.names: dict[str, str] = {}  # body -> name
+
+    def text(self) -> str:
+        for name, definition in self.schema.get("$defs", {}).items():
+            self.rules[name] = self.node(definition)
+        # The root is never recursive: xgrammar masks legal tokens of a root that is.
+        self.rules["root"] = self.node({key: self.schema[key] for key in self.schema if key != "$defs"})
+        return "".join(f"{name} ::= {body}\n" for name, body in self.rules.items())
+
+    def rule(self, body: str) -> str:
+        """Name of the rule with this body."""
+        name = self.names.get(body)
+        if name is None:
+            name = self.names[body] = f"r{len(self.names)}"
+            self.rules[name] = body
+        return name
+
+    def node(self, schema: dict[str, Any]) -> str:
+        """Expression for the values of one schema: a rule's name or a literal."""
+        if "$ref" in schema:
+            return str(schema["$ref"]).removeprefix("#/$defs/")
+        if "anyOf" in schema:
+            return self.rule(" | ".join(self.node(branch) for branch in schema["anyOf"]))
+        if "enum" in schema:
+            return self.rule(" | ".join(_quoted(_compact(value)) for value in schema["enum"]))
+        match schema.get("type"):
+            case None:
+                return self.anything()
+            case "null":
+                return '"null"'
+            case "boolean":
+                return self.rule('"true" | "false"')
+            case "integer":
+                return self.regex(integer_regex(schema.get("minimum"), schema.get("maximum")))
+            case "number":
+                return self.regex(number_regex(*bounds(schema), MAX_NUMBER_DIGITS))
+            case "string":
+                return self.regex(string_regex(schema))
+            case "array":
+                return self.array(schema)
+            case "object":
+                return self.object(schema)
+        raise AssertionError(f"not a normalised schema: {schema}")
+
+    def regex(self, regex: str | None) -> str:
+        assert regex is not None, "the audit refuses empty ranges"
+        return self.rule(f"Regex({_quoted(regex)})")
+
+    def anything(self) -> str:
+        """Any JSON value."""
+        if "any" not in self.rules:
+            self.rules["any"] = ""  # taken first: the rules below refer to it
+            null, boolean, number, string = (self.node({"type": kind}) for kind in _LEAVES)
+            array = self.rule(_sequence('"["', _repeated("any"), '"]"'))
+            pairs = self.rule(_sequence('"{"', _repeated(f'{string} ":" any'), '"}"'))
+            self.rules["any"] = " | ".join([null, boolean, number, string, array, pairs])
+        return "any"
+
+    def array(self, schema: dict[str, Any]) -> str:
+        prefix = [self.node(item) for item in schema.get("prefixItems", ())]
+        least, most = schema.get("minItems", 0), schema.get("maxItems")
+        rest = None
+        if schema["items"] is not False and (most is None or most > len(prefix)):
+            rest = self.node(schema["items"])
+        tail = ""
+        if rest is not None:
+            further = None if most is None else most - len(prefix)
+            tail = _repeated(rest, max(0, least - len(prefix)), further, continued=bool(prefix))
+        for index, item in reversed(list(enumerate(prefix[:most]))):
+            tail = self.short(_sequence('","' if index else "", item, tail))
+            if index >= least:
+                tail = f"({tail})?"
+        return self.rule(_sequence('"["', tail, '"]"'))
+
+    def object(self, schema: dict[str, Any]) -> str:
+        """Properties in order, each optional one taken or skipped.
+
+        `tails[count]` says what may follow when `count` properties are written. Unless the schema counts them, it
+        only matters whether there is one, for the comma.
+        """
+        properties: dict[str, Any] = schema.get("properties", {})
+        required = set(schema.get("required", ()))
+        least, most = schema.get("minProperties", 0), schema.get("maxProperties")
+        counts = is_counted(schema)
+        largest = min(len(properties), len(properties) if most is None else most) if counts else 1
+        tails = [self.further_properties(schema, count, least, most) for count in range(largest + 1)]
+        for name, value in reversed(properties.items()):
+            item = f"{_quoted(_compact(name) + ':')} {self.node(value)}"
+            advanced = [*tails[1:], None if counts else tails[-1]]
+            tails = [
+                self.property(item if count == 0 else f'"," {item}', take, None if name in required else skip)
+                for count, (take, skip) in enumerate(zip(advanced, tails, strict=True))
+            ]
+        assert tails[0] is not None, "the audit refuses counts that cannot be met"
+        return self.rule(_sequence('"{"', tails[0], '"}"'))
+
+    def property(self, item: str, take: str | None, skip: str | None) -> str | None:
+        """Expression for a property and what follows: `take` behind it, or `skip` without it."""
+        if take is None or skip is None:
+            return skip if take is None else self.short(_sequence(item, take))
+        if take == skip:
+            return self.short(_sequence(f"({item})?", take))
+        return self.short(f"({_sequence(item, take)} | {skip or _EMPTY})")
+
+    def further_properties(self, schema: dict[str, Any], count: int, least: int, most: int | None) -> str | None:
+        """Expression for properties without a name of their own, behind `count` others; None when it cannot be."""
+        if schema["additionalProperties"] is False:
+            return "" if count >= least else None
+        names = schema.get("propertyNames")
+        key = string_regex(names) if names else other_names_regex(list(schema.get("properties", ())))
+        pair = self.rule(f'{self.regex(key)} ":" {self.node(schema["additionalProperties"])}')
+        further = None if most is None else most - count
+        return _repeated(pair, max(0, least - count), further, continued=count > 0)
+
+    def short(self, expression: str) -> str:
+        """The expression, or the name of a rule when it is long."""
+        return expression if len(expression) <= _MAX_INLINE else self.rule(expression)
+
+
+def is_counted(schema: dict[str, Any]) -> bool:
+    """Whether the bounds on the number of properties forbid anything that the other keywords allow."""
+    least, most = schema.get("minProperties", 0), schema.get("maxProperties")
+    if least > len(schema.get("required", ())):
+        return True
+    return most is not None and (schema["additionalProperties"] is not False or most < len(schema["properties"]))
+
+
+def _repeated(item: str, least: int = 0, most: int | None = None, *, continued: bool = False) -> str:
+    """Items with commas between them; `continued` when others stand before."""
+    if most == 0:
+        return ""
+    if continued:
+        return f'("," {item}){{{least},{"" if most is None else most}}}'
+    following = _repeated(item, max(0, least - 1), None if most is None else most - 1, continued=True)
+    items = _sequence(item, following)
+    return items if least else f"({items})?"
+
+
+def _sequence(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,40 @@
+"""What can go wrong between a caller's schema and a mask.
+
+    StructuredError (ValueError)
+    |-- SchemaError       the schema is malformed, unsupported or above a limit: the caller's to change
+    |-- CompileFailed     the schema is well formed, but no usable grammar came out of it
+    |   `-- CompileTimeout  ... within the time that one schema may take
+    |-- GrammarError      a grammar cannot be loaded, or allows no token at all: fails one request
+    `-- WorkerError       the compile process could not start: ours to repair
+
+Messages are sentences for the person who wrote the schema.
+"""
+
+
+class StructuredError(ValueError):
+    """Base of this folder's errors."""
+
+
+class SchemaError(StructuredError):
+    """The caller must change the schema; `pointer` and `keyword` say where the first problem is."""
+
+    def __init__(self, message: str, *, pointer: str = "#", keyword: str = "") -> None:
+        super().__init__(message)
+        self.pointer = pointer
+        self.keyword = keyword
+
+
+class CompileFailed(StructuredError):  # noqa: N818 - named for the event that the caller reads about
+    """No usable grammar came out of a schema that the audit had passed."""
+
+
+class CompileTimeout(CompileFailed):
+    """The schema needs more time than one schema may take."""
+
+
+class GrammarError(StructuredError):
+    """A grammar cannot be loaded, or its mask allows no token."""
+
+
+class WorkerError(StructuredError):
+    """The compile process could not start, or broke its protocol."""

@@ -1,0 +1,165 @@
+"""What the caller tells about one inference, as plain values, and the span attributes that say it.
+
+A figure that is None is unknown and leaves no attribute; zero is a figure. Knows nothing of spans.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from outrider.telemetry import names
+from outrider.telemetry.attributes import Attributes
+
+Operation: TypeAlias = Literal["chat", "text_completion"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAttributes:
+    """What the client asked for: only what it set itself, never a default of ours.
+
+    Attributes:
+        max_tokens: The most tokens to generate, per choice.
+        temperature: 0 is greedy.
+        seed: Left out when it does not fit a signed 64-bit integer, which is all that OTLP carries.
+        choice_count: OpenAI's `n`.
+        output_type: "text" or "json", when a response format was asked for.
+        conversation_id: Only one that the client gave.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+    choice_count: int = 1
+    output_type: Literal["text", "json"] | None = None
+    conversation_id: str | None = None
+
+    def attributes(self) -> Attributes:
+        """The conventions give the types: a temperature that came as `0` is recorded as 0.0."""
+        return {
+            names.GEN_AI_REQUEST_MAX_TOKENS: self.max_tokens,
+            names.GEN_AI_REQUEST_TEMPERATURE: _as_float(self.temperature),
+            names.GEN_AI_REQUEST_TOP_P: _as_float(self.top_p),
+            names.GEN_AI_REQUEST_TOP_K: self.top_k,
+            names.GEN_AI_REQUEST_FREQUENCY_PENALTY: _as_float(self.frequency_penalty),
+            names.GEN_AI_REQUEST_PRESENCE_PENALTY: _as_float(self.presence_penalty),
+            names.GEN_AI_REQUEST_SEED: self.seed,
+            names.GEN_AI_REQUEST_STOP_SEQUENCES: list(self.stop_sequences) or None,
+            names.GEN_AI_REQUEST_CHOICE_COUNT: self.choice_count if self.choice_count != 1 else None,
+            names.GEN_AI_OUTPUT_TYPE: self.output_type,
+            names.GEN_AI_CONVERSATION_ID: self.conversation_id,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeculationFigures:
+    """Sums over the steps of one request that verified a draft.
+
+    Attributes:
+        method: The proposers' names joined by "+", in a fixed order, or "off".
+        drafted_tokens: Nodes that were offered and verified; they are no output.
+        accepted_tokens: Those of them that became output.
+        emitted_tokens: What those steps emitted: the accepted ones, and one more for each step.
+    """
+
+    method: str
+    steps: int
+    drafted_tokens: int
+    accepted_tokens: int
+    emitted_tokens: int
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted / drafted, None when nothing was drafted."""
+        return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None
+
+    @property
+    def mean_accepted_len(self) -> float | None:
+        """Emitted / steps, None without a step; 1 is what plain decoding gives."""
+        return self.emitted_tokens / self.steps if self.steps else None
+
+    def attributes(self) -> Attributes:
+        """The `outrider.spec.*` attributes."""
+        return {
+            names.SPEC_METHOD: self.method,
+            names.SPEC_STEPS: self.steps,
+            names.SPEC_DRAFTED_TOKENS: self.drafted_tokens,
+            names.SPEC_ACCEPTED_TOKENS: self.accepted_tokens,
+            names.SPEC_EMITTED_TOKENS: self.emitted_tokens,
+            names.SPEC_ACCEPTANCE_RATE: self.acceptance_rate,
+            names.SPEC_MEAN_ACCEPTED_LEN: self.mean_accepted_len,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrammarFigures:
+    """The grammar of one request.
+
+    Attributes:
+        kind: What the client sent: "json_schema", "json_object", "regex", "choice", "grammar", ...
+        compile_ms: Milliseconds that this request waited for the compiler; 0 on a cache hit.
+    """
+
+    kind: str
+    compile_ms: float
+    cache_hit: bool
+
+    def attributes(self) -> Attributes:
+        """The `outrider.grammar.*` attributes."""
+        return {
+            names.GRAMMAR_KIND: self.kind,
+            names.GRAMMAR_COMPILE_MS: float(self.compile_ms),
+            names.GRAMMAR_CACHE_HIT: self.cache_hit,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceResult:
+    """What came of one inference. A failed one tells what it has: never an invented usage.
+
+    Attributes:
+        finish_reasons: One per choice, in their order.
+        input_tokens: Includes the cached ones.
+        output_tokens: Emitted tokens of all choices, reasoning included, drafts not.
+        cached_tokens: Prompt tokens whose KV was found in the prefix cache.
+        queue_seconds: From admission to the first step that ran the request.
+        prefill_seconds: From there to the first token.
+        decode_seconds: From the first token to the last.
+    """
+
+    response_id: str | None = None
+    response_model: str | None = None
+    finish_reasons: tuple[str, ...] = ()
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    queue_seconds: float | None = None
+    prefill_seconds: float | None = None
+    decode_seconds: float | None = None
+    speculation: SpeculationFigures | None = None
+    grammar: GrammarFigures | None = None
+
+    def attributes(self) -> Attributes:
+        """Everything above as span attributes."""
+        return {
+            names.GEN_AI_RESPONSE_ID: self.response_id,
+            names.GEN_AI_RESPONSE_MODEL: self.response_model,
+            names.GEN_AI_RESPONSE_FINISH_REASONS: list(self.finish_reasons) or None,
+            names.GEN_AI_USAGE_INPUT_TOKENS: self.input_tokens,
+            names.GEN_AI_USAGE_OUTPUT_TOKENS: self.output_tokens,
+            names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: self.cached_tokens,
+            names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: self.reasoning_tokens,
+            names.QUEUE_SECONDS: _as_float(self.queue_seconds),
+            names.PREFILL_SECONDS: _as_float(self.prefill_seconds),
+            names.DECODE_SECONDS: _as_float(self.decode_seconds),
+            **(self.speculation.attributes() if self.speculation is not None else {}),
+            **(self.grammar.attributes() if self.grammar is not None else {}),
+        }
+
+
+def _as_float(value: float | None) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,95 @@
+"""Every span, attribute and event name that leaves this process, and the values that are compared with.
+
+The names are those of the OpenTelemetry semantic conventions 1.41.1, written out: the Python package of the conventions
+marks every `gen_ai.*` constant as moved, so an upgrade could rename them in silence. What has no convention is
+`outrider.*`; nothing is invented below `gen_ai.*`. Knows nothing of OpenTelemetry itself.
+"""
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.1"
+SCOPE = "outrider"
+PROVIDER = "outrider"
+
+# Resource
+SERVICE_NAME = "service.name"
+SERVICE_VERSION = "service.version"
+
+# The HTTP server span
+CLIENT_ADDRESS = "client.address"
+HTTP_REQUEST_METHOD = "http.request.method"
+HTTP_RESPONSE_STATUS_CODE = "http.response.status_code"
+HTTP_ROUTE = "http.route"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+URL_PATH = "url.path"
+URL_SCHEME = "url.scheme"
+USER_AGENT = "user_agent.original"
+
+# The inference span: the request
+GEN_AI_CONVERSATION_ID = "gen_ai.conversation.id"
+GEN_AI_OPERATION_NAME = "gen_ai.operation.name"
+GEN_AI_OUTPUT_TYPE = "gen_ai.output.type"
+GEN_AI_PROVIDER_NAME = "gen_ai.provider.name"
+GEN_AI_REQUEST_CHOICE_COUNT = "gen_ai.request.choice.count"
+GEN_AI_REQUEST_FREQUENCY_PENALTY = "gen_ai.request.frequency_penalty"
+GEN_AI_REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
+GEN_AI_REQUEST_MODEL = "gen_ai.request.model"
+GEN_AI_REQUEST_PRESENCE_PENALTY = "gen_ai.request.presence_penalty"
+GEN_AI_REQUEST_SEED = "gen_ai.request.seed"
+GEN_AI_REQUEST_STOP_SEQUENCES = "gen_ai.request.stop_sequences"
+GEN_AI_REQUEST_STREAM = "gen_ai.request.stream"
+GEN_AI_REQUEST_TEMPERATURE = "gen_ai.request.temperature"
+GEN_AI_REQUEST_TOP_K = "gen_ai.request.top_k"
+GEN_AI_REQUEST_TOP_P = "gen_ai.request.top_p"
+
+# The inference span: the answer
+GEN_AI_RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
+GEN_AI_RESPONSE_ID = "gen_ai.response.id"
+GEN_AI_RESPONSE_MODEL = "gen_ai.response.model"
+GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+GEN_AI_USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+GEN_AI_USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+
+# The inference span: what no convention names
+QUEUE_SECONDS = "outrider.queue.seconds"
+PREFILL_SECONDS = "outrider.prefill.seconds"
+DECODE_SECONDS = "outrider.decode.seconds"
+SPEC_METHOD = "outrider.spec.method"
+SPEC_STEPS = "outrider.spec.steps"
+SPEC_DRAFTED_TOKENS = "outrider.spec.drafted_tokens"
+SPEC_ACCEPTED_TOKENS = "outrider.spec.accepted_tokens"
+SPEC_EMITTED_TOKENS = "outrider.spec.emitted_tokens"
+SPEC_ACCEPTANCE_RATE = "outrider.spec.acceptance_rate"
+SPEC_MEAN_ACCEPTED_LEN = "outrider.spec.mean_accepted_len"
+GRAMMAR_KIND = "outrider.grammar.kind"
+GRAMMAR_COMPILE_MS = "outrider.grammar.compile_ms"
+GRAMMAR_CACHE_HIT = "outrider.grammar.cache_hit"
+
+FIRST_TOKEN_EVENT = "outrider.first_token"  # noqa: S105, a token of text
+
+# `error.type` stays low in cardinality: these, an HTTP status, or OTHER.
+ERROR_TYPE = "error.type"
+CLIENT_DISCONNECTED = "client_disconnected"
+OTHER = "_OTHER"
+ERROR_TYPES = frozenset(
+    {
+        "rate_limit_exceeded",
+        "queue_full",
+        "queue_timeout",
+        "deadline_exceeded",
+        "context_length_exceeded",
+        "invalid_request",
+        "grammar_compile_failed",
+        "kv_exhausted",
+        "model_not_found",
+        "engine_error",
+        CLIENT_DISCONNECTED,
+        OTHER,
+    }
+)
+
+FINISHED_BY_ERROR = "error"
+
+# Any other method is `_OTHER` in the attribute and "HTTP" in the span's name: both are chosen by the client.
+HTTP_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})

@@ -1,0 +1,115 @@
+"""What cannot be served is refused at load, with one line that says why."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    OlmoConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from outrider.engine.errors import LoadError
+from outrider.engine.models.loader import load_model
+
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 128,
+}
+
+
+@pytest.fixture
+def folder(tiny_folder, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(tiny_folder, tmp_path / "model")
+
+
+def save_random(config, folder) -> str:
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("config_type", [Qwen2Config, Qwen3Config, OlmoConfig])
+def test_families_that_run_through_the_paged_cache_load(config_type, tmp_path) -> None:
+    """The load itself compares logits with transformers' own attention."""
+    loaded = load_model(save_random(config_type(**SIZES), tmp_path), "float32")
+
+    assert 64 == loaded.paged.vocab_size
+
+
+def test_a_family_with_other_attention_is_refused_by_name(tmp_path) -> None:
+    """Wrong tokens are never served."""
+    with pytest.raises(LoadError, match="model type `gemma2` is not supported: it uses"):
+        load_model(save_random(Gemma2Config(**SIZES), tmp_path))
+
+
+def test_a_missing_folder_is_named(tmp_path) -> None:
+    """The path that was given stands in the line."""
+    with pytest.raises(LoadError, match=r"no checkpoint folder `.*nowhere`"):
+        load_model(str(tmp_path / "nowhere"))
+
+
+def test_a_folder_without_a_config_is_no_checkpoint(tmp_path) -> None:
+    """The file that is missing is named."""
+    with pytest.raises(LoadError, match=r"no config\.json"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["{", '{"model_type": "unheard-of"}', "[]"])
+def test_a_config_that_cannot_be_read_is_refused(folder, text) -> None:
+    """Broken JSON and unknown types alike."""
+    (folder / "config.json").write_text(text)
+
+    with pytest.raises(LoadError):
+        load_model(str(folder))
+
+
+def test_truncated_weights_are_refused(folder) -> None:
+    """One line, no traceback of the reader."""
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+    with pytest.raises(LoadError, match=r"weights in `.*` cannot be loaded"):
+        load_model(str(folder))
+
+
+def test_missing_weights_are_refused(folder) -> None:
+    """Never filled in with random numbers."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, path, metadata={"format": "pt"})
+
+    with pytest.raises(LoadError, match=r"lack 1 tensors, the first is `model.layers.1.mlp.up_proj.weight`"):
+        load_model(str(folder))
+
+
+def test_rotary_variants_that_leak_between_requests_are_refused(folder) -> None:
+    """Their frequencies depend on the longest neighbour."""
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    with pytest.raises(LoadError, match="rope type `dynamic`"):
+        load_model(str(folder))
+
+
+def test_float16_becomes_bfloat16(folder) -> None:
+    """Half precision has no fast arithmetic on a CPU."""
+    config = json.loads((folder / "config.json").read_text())
+    config["dtype"] = "float16"
+    (folder / "config.json").write_text(json.dumps(config))
+
+    assert torch.bfloat16 is load_model(str(folder)).dtype

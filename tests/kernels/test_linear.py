@@ -1,0 +1,42 @@
+"""Packed linears."""
+
+import pytest
+import torch
+from torch import nn
+
+from outrider.kernels.linear import PackedLinear, can_pack, pack_linears
+
+DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if can_pack(dtype)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bias", [True, False])
+@torch.inference_mode()
+def test_a_row_has_the_same_bits_among_any_number_of_rows(dtype, bias) -> None:
+    """What makes verification exact: drafted rows compute what single rows would."""
+    linear = nn.Linear(96, 160, bias=bias).to(dtype)
+    packed = PackedLinear(linear)
+    x = torch.randn(1, 64, 96).to(dtype)
+    whole = packed(x)
+
+    for start, stop in [(0, 1), (1, 3), (3, 8), (8, 37), (37, 64)]:
+        assert torch.equal(packed(x[:, start:stop]), whole[:, start:stop])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@torch.inference_mode()
+def test_the_product_is_that_of_the_plain_linear(dtype) -> None:
+    """Packing changes the layout, not the numbers."""
+    linear = nn.Linear(64, 48).to(dtype)
+    x = torch.randn(1, 5, 64).to(dtype)
+
+    assert torch.allclose(linear(x).float(), PackedLinear(linear)(x).float(), atol=2e-2 if dtype != torch.float32 else 1e-5)
+
+
+@torch.inference_mode()
+def test_every_linear_of_a_model_is_packed() -> None:
+    """The count is what a loader can check."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 4)))
+
+    assert 2 == pack_linears(model)
+    assert not any(type(module) is nn.Linear for module in model.modules())

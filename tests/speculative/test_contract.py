@@ -1,0 +1,47 @@
+"""What every proposer promises; each entry of the table runs through the same tests."""
+
+import pytest
+
+from outrider.speculative.proposer import DraftRequest
+from outrider.speculative.table import PROPOSERS
+
+TEXT = [3, 4, 5, 6] * 5
+
+
+@pytest.fixture(params=PROPOSERS)
+def proposer(request):
+    return PROPOSERS[request.param]()
+
+
+def test_one_draft_per_request_in_order(proposer) -> None:
+    """Requests with nothing to offer get an empty draft."""
+    requests = [DraftRequest("a", TEXT, 3), DraftRequest("b", [1], 3), DraftRequest("c", TEXT, 1)]
+
+    drafts = proposer.propose(requests)
+
+    assert 3 == len(drafts)
+    assert all(len(draft.token_ids) <= request.max_tokens for draft, request in zip(drafts, requests, strict=True))
+
+
+def test_no_requests_no_drafts(proposer) -> None:
+    """An empty batch is fine."""
+    assert [] == proposer.propose([])
+
+
+def test_the_request_is_left_as_it_was(proposer) -> None:
+    """The token list is the engine's own."""
+    tokens = list(TEXT)
+    proposer.propose([DraftRequest("a", tokens, 4)])
+
+    assert TEXT == tokens
+
+
+def test_a_forgotten_request_can_begin_anew(proposer) -> None:
+    """An id that returns is another request; forgetting an unknown one is fine."""
+    proposer.forget("never seen")
+    proposer.propose([DraftRequest("a", TEXT, 4)])
+    proposer.forget("a")
+
+    fresh = PROPOSERS[next(name for name in PROPOSERS if isinstance(proposer, PROPOSERS[name]))]()
+    other = [9, 8, 7, 9, 8]
+    assert fresh.propose([DraftRequest("a", other, 4)]) == proposer.propose([DraftRequest("a", other, 4)])
