@@ -10,7 +10,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --progres
 .PHONY: serve test check format demo-model clean
 
 serve: .venv/serve.stamp
-	@exec $(BIN)/outrider serve --host $(HOST) --port $(PORT) $(ARGS)
+	@exec $(BIN)/outrider serve --host $(HOST) --port $(PORT) --trace-file traces.jsonl $(ARGS)
 
 test: check
 	$(BIN)/pytest $(ARGS)

@@ -28,6 +28,7 @@ def throughput(
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
 ) -> None:
     """Output tokens per second at several concurrencies, beside transformers' generate in the same run."""
+    options.wait_passively()
     import msgspec
     from rich.console import Console
     from rich.progress import Progress

@@ -21,6 +21,7 @@ def engine(
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start an engine alone; `outrider gateway` connects to it."""
+    options.wait_passively()
     from outrider.engine.config import EngineConfig
     from outrider.engine.errors import LoadError
     from outrider.engine.process import exit_when_parent_ends, listen_on, run_engine

@@ -1,5 +1,6 @@
 """Options that more than one sub-command takes, and how they become a configuration."""
 
+import os
 import re
 from typing import Annotated, NoReturn
 
@@ -39,3 +40,11 @@ def demo_if_none(model: str | None) -> str:
     from outrider.demo import checkpoint_path
 
     return str(checkpoint_path())
+
+
+def wait_passively() -> None:
+    """Lets threads that wait for each other sleep; call it before torch is imported.
+
+    By default they spin, and on processors that another process uses too a step then takes up to 40 times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

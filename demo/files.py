@@ -22,7 +22,7 @@ def save_checkpoint(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast,
     # The same file system, or the rename would not be one step.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         fresh, old = Path(scratch, "fresh"), Path(scratch, "old")
-        model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        model.generation_config = GenerationConfig(
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,

@@ -131,7 +131,7 @@ def train(
     while summary.seconds < recipe.minutes * 60:
         batch = next(stream)
         loss = loss_of(model, batch)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         scale = _schedule(summary.seconds / (recipe.minutes * 60), recipe)
         for optimiser, rate in zip(optimisers, rates, strict=True):
@@ -153,15 +153,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Rebuild the demo checkpoint.")
     parser.add_argument("--minutes", type=float, default=defaults.minutes, help="time to train (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--threads", type=int, default=defaults.num_threads)
+    parser.add_argument("--start", type=Path, help="checkpoint to go on from, with another seed, instead of nothing")
     parser.add_argument("--out", type=Path, default=checkpoint_path(), help="folder to write or replace")
     arguments = parser.parse_args()
-    recipe = Recipe(minutes=arguments.minutes, seed=arguments.seed)
+    recipe = Recipe(minutes=arguments.minutes, seed=arguments.seed, num_threads=arguments.threads)
     console = Console()
     torch.set_num_threads(recipe.num_threads)
 
-    texts = itertools.islice(examples(recipe.seed), _TOKENIZER_EXAMPLES)
-    tokenizer = train_tokenizer(message.content for example in texts for message in example.messages)
-    model = build_model(recipe.seed)
+    if arguments.start:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.start)
+        model = LlamaForCausalLM.from_pretrained(arguments.start, dtype=torch.float32)
+    else:
+        texts = itertools.islice(examples(recipe.seed), _TOKENIZER_EXAMPLES)
+        tokenizer = train_tokenizer(message.content for example in texts for message in example.messages)
+        model = build_model(recipe.seed)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=recipe.minutes * 60)

@@ -13,7 +13,7 @@ import torch
 
 from outrider.engine.blocks import BlockPool
 from outrider.engine.config import BLOCK_SIZE, EngineConfig, default_num_threads
-from outrider.engine.errors import LoadError, RequestError
+from outrider.engine.errors import LoadError, MissingGrammarError, RequestError
 from outrider.engine.models.loader import load_model
 from outrider.engine.protocol import (
     EngineStats,
@@ -178,6 +178,8 @@ class EngineCore:
     def _matcher(self, submit: Submit) -> Grammar | None:
         if submit.grammar_key is None:
             return None
+        if submit.grammar_key not in self._grammars:
+            raise MissingGrammarError(f"the grammar {submit.grammar_key[:16]} is not loaded")
         grammar = self._grammars.matcher(submit.grammar_key)
         for token_id in submit.output_ids:
             if not grammar.accept(token_id):

@@ -3,6 +3,7 @@
 EngineError
 ├── LoadError       the checkpoint or its fit to this machine: fatal at start, one line says what to change
 └── RequestError    one request is refused or failed: the engine goes on
+    └── MissingGrammarError    its grammar is not loaded, or no longer: load it and submit again
 """
 
 
@@ -16,3 +17,7 @@ class LoadError(EngineError, ValueError):
 
 class RequestError(EngineError, ValueError):
     """The request cannot be served."""
+
+
+class MissingGrammarError(RequestError):
+    """The request names a grammar that is not loaded."""

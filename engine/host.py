@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from outrider.engine.core import EngineCore
-from outrider.engine.errors import RequestError
+from outrider.engine.errors import MissingGrammarError, RequestError
 from outrider.engine.protocol import Abort, Command, FinishReason, LoadGrammar, StepOutputs, Submit, TokenDelta
 from outrider.structured.errors import StructuredError
 
@@ -70,7 +70,13 @@ class EngineHost:
                 try:
                     self._core.add(command)
                 except (RequestError, StructuredError) as error:
-                    return TokenDelta(command.request_id, [], finish_reason=FinishReason.ERROR, error=str(error))
+                    return TokenDelta(
+                        command.request_id,
+                        [],
+                        finish_reason=FinishReason.ERROR,
+                        error=str(error),
+                        needs_grammar=isinstance(error, MissingGrammarError),
+                    )
             case Abort():
                 return self._core.abort(command.request_id)
             case LoadGrammar():

@@ -63,7 +63,10 @@ class Abort(msgspec.Struct, frozen=True, tag="abort"):
 
 
 class LoadGrammar(msgspec.Struct, frozen=True, tag="load_grammar"):
-    """A compiled grammar, sent once per engine before the first request that names its key."""
+    """A compiled grammar, sent once per engine before the first request that names its key.
+
+    An engine that has given it up since says so with `TokenDelta.needs_grammar`.
+    """
 
     key: str
     backend: str
@@ -113,6 +116,7 @@ class TokenDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     token_ids: list[int]
     finish_reason: FinishReason | None = None
     error: str | None = None
+    needs_grammar: bool = False  # with an error: load the grammar again and submit again
     figures: RequestFigures | None = None
 
 

@@ -29,6 +29,7 @@ class EngineServer:
         self._host = EngineHost(core, self._publish_from_step_thread)
         self._outboxes: set[asyncio.Queue[bytes]] = set()
         self._owners: dict[str, asyncio.Queue[bytes]] = {}  # request id -> its gateway's outbox
+        self._stats = core.stats()  # the newest
         self._runner: web.AppRunner | None = None
 
     async def start(self, listener: socket.socket) -> None:
@@ -51,6 +52,7 @@ class EngineServer:
         await websocket.prepare(request)
         outbox: asyncio.Queue[bytes] = asyncio.Queue()
         outbox.put_nowait(protocol.encode(self._hello))
+        outbox.put_nowait(protocol.encode(StepOutputs([], self._stats)))
         self._outboxes.add(outbox)
         sender = asyncio.create_task(_send_all(websocket, outbox))
         try:
@@ -81,6 +83,7 @@ class EngineServer:
 
     def _publish(self, outputs: StepOutputs) -> None:
         """Sorts the deltas by gateway; each gets a frame, for the state if nothing else."""
+        self._stats = outputs.stats
         for outbox in self._outboxes:
             mine = [delta for delta in outputs.deltas if self._owners.get(delta.request_id) is outbox]
             outbox.put_nowait(protocol.encode(StepOutputs(mine, outputs.stats)))

@@ -93,12 +93,13 @@ class EngineLink:
         try:
             if not self.is_connected:
                 raise engine_failed("the engine is not connected: send the request again later", status=503)
-            if grammar is not None and grammar.key not in self._grammar_keys:
-                self._grammar_keys.add(grammar.key)
-                self._outbox.put_nowait(LoadGrammar(grammar.key, grammar.backend, grammar.data))
-            self._outbox.put_nowait(submit)
+            self._submit(submit, grammar)
             while is_running:
                 delta = await inbox.get()
+                if delta is not None and delta.needs_grammar and grammar is not None:
+                    self._grammar_keys.discard(grammar.key)
+                    self._submit(submit, grammar)
+                    continue
                 is_running = delta is not None and delta.finish_reason is None
                 if delta is None:
                     raise engine_failed("the engine was lost in the middle of the request: send it again", status=503)
@@ -109,6 +110,13 @@ class EngineLink:
             del self._inboxes[submit.request_id]
             if is_running:  # no await here: a cancelled caller must not leave the request behind
                 self.abort(submit.request_id)
+
+    def _submit(self, submit: Submit, grammar: CompiledGrammar | None) -> None:
+        """Sends a request, and its grammar first unless the engine has it."""
+        if grammar is not None and grammar.key not in self._grammar_keys:
+            self._grammar_keys.add(grammar.key)
+            self._outbox.put_nowait(LoadGrammar(grammar.key, grammar.backend, grammar.data))
+        self._outbox.put_nowait(submit)
 
     def abort(self, request_id: str) -> None:
         """Ends a request early; its iterator still yields the last delta, with the figures."""

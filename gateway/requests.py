@@ -182,7 +182,7 @@ def _explain(problem: str) -> ApiError:
     path = ""
     found = _PATH.search(problem)
     if found:
-        path, problem = found["path"], problem[: found.start()]
+        path, problem = found["path"].replace("[...]", ""), problem[: found.start()]
     field = _FIELD.search(problem)
     if field is None:
         return invalid(f"Invalid value for `{path or 'body'}`: {problem}", path or None, "invalid_value")

@@ -8,10 +8,11 @@ The text is compact JSON: no whitespace between its parts, properties in the ord
 """
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 from outrider.structured.limits import MAX_NUMBER_DIGITS
-from outrider.structured.numbers import bounds, integer_regex, number_regex
+from outrider.structured.ranges import bounds, integer_regex, number_regex
 from outrider.structured.strings import other_names_regex, string_regex
 
 _MAX_INLINE: Final = 400  # characters of an expression before it becomes a rule of its own
@@ -31,6 +32,15 @@ class _Grammar:
         self.schema = schema
         self.rules: dict[str, str] = {}  # name -> body
         self.names: dict[str, str] = {}  # body -> name
+        self.writers: dict[str, Callable[[dict[str, Any]], str]] = {
+            "null": lambda _: '"null"',
+            "boolean": lambda _: self.rule('"true" | "false"'),
+            "integer": lambda node: self.regex(integer_regex(node.get("minimum"), node.get("maximum"))),
+            "number": lambda node: self.regex(number_regex(*bounds(node), MAX_NUMBER_DIGITS)),
+            "string": lambda node: self.regex(string_regex(node)),
+            "array": self.array,
+            "object": self.object,
+        }
 
     def text(self) -> str:
         for name, definition in self.schema.get("$defs", {}).items():
@@ -55,24 +65,7 @@ class _Grammar:
             return self.rule(" | ".join(self.node(branch) for branch in schema["anyOf"]))
         if "enum" in schema:
             return self.rule(" | ".join(_quoted(_compact(value)) for value in schema["enum"]))
-        match schema.get("type"):
-            case None:
-                return self.anything()
-            case "null":
-                return '"null"'
-            case "boolean":
-                return self.rule('"true" | "false"')
-            case "integer":
-                return self.regex(integer_regex(schema.get("minimum"), schema.get("maximum")))
-            case "number":
-                return self.regex(number_regex(*bounds(schema), MAX_NUMBER_DIGITS))
-            case "string":
-                return self.regex(string_regex(schema))
-            case "array":
-                return self.array(schema)
-            case "object":
-                return self.object(schema)
-        raise AssertionError(f"not a normalised schema: {schema}")
+        return self.anything() if "type" not in schema else self.writers[schema["type"]](schema)
 
     def regex(self, regex: str | None) -> str:
         assert regex is not None, "the audit refuses empty ranges"
@@ -162,7 +155,8 @@ def _repeated(item: str, least: int = 0, most: int | None = None, *, continued: 
     if most == 0:
         return ""
     if continued:
-        return f'("," {item}){{{least},{"" if most is None else most}}}'
+        count = "*" if (least, most) == (0, None) else f"{{{least},{'' if most is None else most}}}"
+        return f'("," {item}){count}'
     following = _repeated(item, max(0, least - 1), None if most is None else most - 1, continued=True)
     items = _sequence(item, following)
     return items if least else f"({items})?"

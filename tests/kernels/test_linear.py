@@ -30,7 +30,9 @@ def test_the_product_is_that_of_the_plain_linear(dtype) -> None:
     linear = nn.Linear(64, 48).to(dtype)
     x = torch.randn(1, 5, 64).to(dtype)
 
-    assert torch.allclose(linear(x).float(), PackedLinear(linear)(x).float(), atol=2e-2 if dtype != torch.float32 else 1e-5)
+    assert torch.allclose(
+        linear(x).float(), PackedLinear(linear)(x).float(), atol=2e-2 if dtype != torch.float32 else 1e-5
+    )
 
 
 @torch.inference_mode()

@@ -29,7 +29,7 @@ class Bound:
     @property
     def digits(self) -> tuple[int, int]:
         """How many digits stand before and behind the decimal point."""
-        sign, digits, exponent = self.value.as_tuple()
+        _, digits, exponent = self.value.as_tuple()
         assert isinstance(exponent, int), "bounds are finite"
         return max(1, len(digits) + exponent), max(0, -exponent)
 
@@ -79,12 +79,8 @@ def number_regex(minimum: Bound | None, maximum: Bound | None, max_digits: int) 
 
 def bounds(schema: dict[str, Any]) -> tuple[Bound | None, Bound | None]:
     """The ends of a number schema's range, the stricter ones where it names two."""
-    low = [
-        Bound(decimal(schema[key]), key != "minimum") for key in ("minimum", "exclusiveMinimum") if key in schema
-    ]
-    high = [
-        Bound(decimal(schema[key]), key != "maximum") for key in ("maximum", "exclusiveMaximum") if key in schema
-    ]
+    low = [Bound(decimal(schema[key]), key != "minimum") for key in ("minimum", "exclusiveMinimum") if key in schema]
+    high = [Bound(decimal(schema[key]), key != "maximum") for key in ("maximum", "exclusiveMaximum") if key in schema]
     return (
         max(low, key=lambda bound: (bound.value, bound.exclusive), default=None),
         min(high, key=lambda bound: (bound.value, not bound.exclusive), default=None),

@@ -1,0 +1,147 @@
+"""The engine's side of structured output: compiled grammars, and one matcher per request.
+
+Knows nothing of schemas. A matcher belongs to one thread at a time; the loader may load on another than it serves.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import torch
+import xgrammar
+
+from outrider.structured.constraint import CompiledGrammar
+from outrider.structured.errors import GrammarError
+from outrider.structured.vocabulary import tokenizer_info
+
+BACKEND: Final = "xgrammar"
+_CACHE_BYTES: Final = 512 * 2**20
+
+
+class Grammar(Protocol):
+    """Where one request stands in its grammar."""
+
+    def fill_mask(self, bitmask: torch.Tensor, row: int) -> bool:
+        """Write the allowed tokens to a row of `bitmask` (num_rows, ceil(vocab_size / 32)).
+
+        False when every token is allowed. Raises GrammarError when none is, since no sampling can go on then.
+        """
+        ...
+
+    def accept(self, token_id: int) -> bool:
+        """Advance over a token; False, and no change, when the grammar forbids it."""
+        ...
+
+    def rollback(self, num_tokens: int) -> None:
+        """Take back the last accepted tokens, stop tokens included."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the text is complete and nothing but a stop token may follow, or one has been accepted."""
+        ...
+
+
+class GrammarLoader:
+    """Holds the grammars of one engine, least recently used ones given up first; requests under way keep theirs."""
+
+    def __init__(
+        self,
+        tokenizer_path: Path | str,
+        vocab_size: int,
+        stop_token_ids: Sequence[int],
+        *,
+        cache_bytes: int = _CACHE_BYTES,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self._cache_bytes = cache_bytes
+        self._info = tokenizer_info(tokenizer_path, vocab_size, stop_token_ids)
+        self._stop_row = _row_of(stop_token_ids, vocab_size)
+        self._lock = threading.Lock()  # guards the next two
+        self._grammars: OrderedDict[str, xgrammar.CompiledGrammar] = OrderedDict()
+        self._held_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"GrammarLoader({len(self._grammars)} grammars, {self._held_bytes} of {self._cache_bytes} bytes)"
+
+    def load(self, compiled: CompiledGrammar) -> None:
+        """Take in a grammar, for later `matcher` calls with its key. Releases the GIL while it parses.
+
+        Raises GrammarError when it was compiled for another vocabulary or by another version.
+        """
+        if compiled.key in self:
+            return
+        if compiled.backend != BACKEND:
+            raise GrammarError(f"no backend `{compiled.backend}` for compiled grammars")
+        try:
+            grammar = xgrammar.CompiledGrammar.deserialize_json(compiled.data.decode(), self._info)
+        except (RuntimeError, UnicodeDecodeError) as error:
+            raise GrammarError("the compiled grammar does not fit this engine's vocabulary") from error
+        with self._lock:
+            if compiled.key not in self._grammars:
+                self._grammars[compiled.key] = grammar
+                self._held_bytes += grammar.memory_size_bytes
+            while self._held_bytes > self._cache_bytes and len(self._grammars) > 1:
+                _, given_up = self._grammars.popitem(last=False)
+                self._held_bytes -= given_up.memory_size_bytes
+
+    def __contains__(self, key: str) -> bool:
+        with self._lock:
+            return key in self._grammars
+
+    def matcher(self, key: str) -> Grammar:
+        """A grammar at its start, for one request. Raises GrammarError when the key is not loaded, or no longer."""
+        with self._lock:
+            grammar = self._grammars.get(key)
+            if grammar is None:
+                raise GrammarError(f"the grammar {key[:16]} is not loaded")
+            self._grammars.move_to_end(key)
+        return _Matcher(grammar, self._stop_row)
+
+
+class _Matcher:
+    """A grammar over xgrammar's matcher."""
+
+    def __init__(self, grammar: xgrammar.CompiledGrammar, stop_row: torch.Tensor) -> None:
+        self._matcher = xgrammar.GrammarMatcher(grammar)
+        self._stop_row = stop_row  # (ceil(vocab_size / 32),)
+
+    def __repr__(self) -> str:
+        return f"Grammar(complete={self._matcher.is_completed()}, stopped={self._matcher.is_terminated()})"
+
+    def fill_mask(self, bitmask: torch.Tensor, row: int) -> bool:
+        if self._matcher.is_terminated():  # xgrammar refuses to fill then
+            bitmask[row] = self._stop_row
+            return True
+        if not self._matcher.fill_next_token_bitmask(bitmask, row):
+            return False
+        if not bitmask[row].any():
+            raise GrammarError("no token of the vocabulary can follow in this grammar")
+        return True
+
+    def accept(self, token_id: int) -> bool:
+        return bool(self._matcher.accept_token(token_id))
+
+    def rollback(self, num_tokens: int) -> None:
+        if num_tokens:
+            self._matcher.rollback(num_tokens)
+
+    @property
+    def is_done(self) -> bool:
+        if self._matcher.is_terminated():
+            return True
+        if not self._matcher.is_completed():
+            return False
+        # Complete is not the end: 12 may become 123.
+        row = torch.empty((1, len(self._stop_row)), dtype=torch.int32)
+        return bool(self._matcher.fill_next_token_bitmask(row, 0)) and torch.equal(row[0], self._stop_row)
+
+
+def _row_of(token_ids: Sequence[int], vocab_size: int) -> torch.Tensor:
+    """A bitmask row that allows these tokens alone."""
+    bits = torch.zeros(-(-vocab_size // 32) * 32, dtype=torch.int64)
+    bits[list(token_ids)] = 1
+    words = (bits.view(-1, 32) << torch.arange(32)).sum(dim=1)  # (ceil(vocab_size / 32),)
+    return torch.where(words < 2**31, words, words - 2**32).to(torch.int32)

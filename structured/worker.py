@@ -1,0 +1,135 @@
+"""The compile process: audits schemas and compiles grammars within bounds, one at a time.
+
+It speaks `jobs` frames on its standard input and output and ends when its input does, so it never outlives the gateway;
+a job under way then is cut short by its CPU limit. Whatever C++ prints goes to standard error's place and is read back:
+a warning means that the grammar library left something out, and fails the job.
+"""
+
+import contextlib
+import json
+import math
+import os
+import re
+import resource
+import sys
+import tempfile
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+import torch
+import xgrammar
+
+from outrider.structured.audit import audit
+from outrider.structured.canary import Canary
+from outrider.structured.ebnf import to_ebnf
+from outrider.structured.errors import CompileFailed, SchemaError
+from outrider.structured.grammar import BACKEND
+from outrider.structured.jobs import HEADER_BYTES, Compiled, Failure, Job, Ready, Reply, Request, Setup, frame
+from outrider.structured.vocabulary import tokenizer_info
+
+MAX_GRAMMAR_BYTES: Final = 32 * 2**20
+_CPP_PREFIX: Final = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+
+
+def main() -> None:
+    """Serve jobs until the input ends."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with (
+        contextlib.suppress(BrokenPipeError),  # the gateway is gone
+        os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output,
+        os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1) as errors,
+        tempfile.TemporaryFile() as printed,
+    ):
+        # Python keeps the true standard error; file descriptors 1 and 2, which C++ knows, lead to the file.
+        sys.stderr = errors
+        os.dup2(printed.fileno(), 1)
+        os.dup2(printed.fileno(), 2)
+        decoder = msgspec.msgpack.Decoder(Request)
+        setup = _read(sys.stdin.buffer, decoder)
+        if not isinstance(setup, Setup):
+            return
+        torch.set_num_threads(1)
+        info = tokenizer_info(setup.tokenizer_path, setup.vocab_size, setup.stop_token_ids)
+        compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
+        canary = Canary(info)
+        _limit_memory(setup.memory_bytes)
+        _write(output, Ready())
+        while isinstance(job := _read(sys.stdin.buffer, decoder), Job):
+            _limit_cpu(setup.cpu_seconds)
+            _write(output, _reply(compiler, canary, job, printed))
+
+
+def _reply(compiler: xgrammar.GrammarCompiler, canary: Canary, job: Job, printed: BinaryIO) -> Reply:
+    """The outcome of one job, every error turned into its sentence."""
+    printed.seek(0)
+    printed.truncate()
+    try:
+        grammar = _compile(compiler, job.schema)
+        canary.walk(grammar)
+        warning = _warning(printed)
+        if warning:
+            raise CompileFailed(f"the grammar compiler would not enforce the schema: {warning}")
+        return Compiled(BACKEND, grammar.serialize_json().encode())
+    except SchemaError as error:
+        return Failure("schema", str(error), error.pointer, error.keyword)
+    except CompileFailed as error:
+        return Failure("compile", str(error))
+    except (RuntimeError, MemoryError) as error:  # xgrammar's own
+        lines = str(error).strip().splitlines() or ["out of memory"]
+        return Failure("compile", f"the grammar compiler refuses the schema: {_CPP_PREFIX.sub('', lines[-1])[:300]}")
+    except Exception as error:  # noqa: BLE001 - the boundary of the process: one schema must not end it
+        sys.excepthook(type(error), error, error.__traceback__)
+        return Failure("compile", f"the schema could not be compiled ({type(error).__name__})")
+
+
+def _compile(compiler: xgrammar.GrammarCompiler, text: bytes) -> xgrammar.CompiledGrammar:
+    """From schema text to a grammar of bearable size."""
+    audited = audit(json.loads(text))
+    refusal = audited.error()
+    if refusal is not None:
+        raise refusal
+    grammar = compiler.compile_grammar(xgrammar.Grammar.from_ebnf(to_ebnf(audited.schema)))
+    size = grammar.memory_size_bytes >> 20
+    if grammar.memory_size_bytes > MAX_GRAMMAR_BYTES:
+        raise CompileFailed(f"the schema makes a grammar of {size} MiB, above {MAX_GRAMMAR_BYTES >> 20}: simplify it")
+    return grammar
+
+
+def _warning(printed: BinaryIO) -> str:
+    """What C++ has printed since the last job, its first warning."""
+    printed.seek(0)
+    lines = printed.read().decode(errors="replace").splitlines()
+    return next((_CPP_PREFIX.sub("", line)[:300] for line in lines if "Warning" in line), "")
+
+
+def _limit_memory(num_bytes: int) -> None:
+    """Allow so much more address space than is in use now; a failed allocation fails the job or ends the process."""
+    statistics = Path("/proc/self/statm")
+    if statistics.exists():
+        used = int(statistics.read_text().split()[0]) * resource.getpagesize()
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + num_bytes, hard))
+
+
+def _limit_cpu(seconds: float) -> None:
+    """Let the kernel end the process when this job has used its CPU time."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(usage.ru_utime + usage.ru_stime + seconds), hard))
+
+
+def _read(stream: BinaryIO, decoder: "msgspec.msgpack.Decoder[Request]") -> Request | None:
+    """The next message, None at the end of the input."""
+    header = stream.read(HEADER_BYTES)
+    body = stream.read(int.from_bytes(header, "big")) if len(header) == HEADER_BYTES else b""
+    return decoder.decode(body) if body else None
+
+
+def _write(stream: BinaryIO, reply: Reply) -> None:
+    stream.write(frame(reply))
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main()

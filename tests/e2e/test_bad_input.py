@@ -1,0 +1,107 @@
+"""Everything a client can get wrong: OpenAI's error shape, the right status, the field's name, and the server lives."""
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+import pytest
+
+CHAT = {"model": "outrider-demo", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+
+
+def call(server, path: str, body: object = None, method: str = "POST") -> tuple[int, dict]:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(server.url + path, raw, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.loads(response.read() or b"{}")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def schema_format(schema: object) -> dict:
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+
+
+@pytest.fixture(autouse=True)
+def the_server_goes_on(server):
+    """After each mistake a good request is answered."""
+    yield
+    assert 200 == call(server, "/v1/chat/completions", CHAT)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "param"),
+    [
+        (b"{not json", 400, None),
+        ({"temprature": 0.5}, 400, "temprature"),
+        ({"max_tokens": "ten"}, 400, "max_tokens"),
+        ({"messages": []}, 400, "messages"),
+        ({"messages": [{"role": "user", "content": "word " * 5000}]}, 400, "messages"),
+        ({"max_tokens": 100_000}, 400, "max_tokens"),
+        ({"model": "nobody"}, 404, "model"),
+        ({"response_format": schema_format({"type": "objekt"})}, 400, "response_format"),
+        ({"response_format": schema_format({"type": "array", "uniqueItems": True})}, 400, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, 400, "response_format.json_schema"),
+        ({"speculation": "telepathy"}, 400, "speculation"),
+        ({"stream_options": {"include_usage": True}}, 400, "stream_options"),
+        ({"stop_token_ids": [10**9]}, 400, "stop_token_ids"),
+        ({"min_tokens": 9}, 400, "min_tokens"),
+    ],
+)
+def test_a_wrong_chat_request_names_its_field(server, change, status, param) -> None:
+    """`message`, `type`, `param` and `code`, as OpenAI's clients read them."""
+    got, answer = call(server, "/v1/chat/completions", change if isinstance(change, bytes) else {**CHAT, **change})
+
+    assert (status, param) == (got, answer["error"]["param"])
+    assert {"message", "type", "param", "code"} == answer["error"].keys()
+    assert answer["error"]["code"] is None or isinstance(answer["error"]["code"], str)
+
+
+def test_a_keyword_that_is_not_enforced_is_refused_by_name(server) -> None:
+    """Never ignored."""
+    schema = {"type": "object", "properties": {"tags": {"type": "array", "items": {}, "uniqueItems": True}}}
+    _, answer = call(server, "/v1/chat/completions", {**CHAT, "response_format": schema_format(schema)})
+
+    assert "uniqueItems" in answer["error"]["message"]
+
+
+def test_an_error_comes_with_its_own_status_also_on_streams(server) -> None:
+    """Never a 200 that turns out to be an error at once."""
+    status, answer = call(server, "/v1/chat/completions", {**CHAT, "stream": True, "max_tokens": 100_000})
+
+    assert (400, "context_length_exceeded") == (status, answer["error"]["code"])
+
+
+def test_a_body_over_the_limit_is_refused(server) -> None:
+    """413, not a broken connection."""
+    status, answer = call(server, "/v1/chat/completions", b" " * (5 * 2**20))
+
+    assert (413, "request_too_large") == (status, answer["error"]["code"])
+
+
+@pytest.mark.parametrize(("path", "method", "status"), [("/v2/nothing", "GET", 404), ("/v1/completions", "GET", 405)])
+def test_unknown_paths_and_methods_are_json_too(server, path, method, status) -> None:
+    """The message names both."""
+    got, answer = call(server, path, method=method)
+
+    assert (status, "unknown_url") == (got, answer["error"]["code"])
+    assert f"{method} {path}" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("prompt", [[], [[1], [2]], [10**9], ["a", "b"], [True]])
+def test_a_prompt_that_cannot_be_served_is_refused(server, prompt) -> None:
+    """Empty, several, or not of this vocabulary."""
+    status, answer = call(server, "/v1/completions", {"model": "outrider-demo", "prompt": prompt, "max_tokens": 4})
+
+    assert (400, "prompt") == (status, answer["error"]["param"])
+
+
+def test_a_torn_request_harms_nobody(server) -> None:
+    """A client that leaves in the middle of its own body."""
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
