@@ -5,7 +5,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 FOLDERS = cli demo engine gateway kernels loadtest speculative structured telemetry
 BIN = .venv/bin
-PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --progress-bar off
+PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
 .PHONY: serve test check format demo-model clean
 

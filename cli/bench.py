@@ -35,7 +35,7 @@ def throughput(
     from rich.table import Table
 
     from outrider.engine.benchmark import measure_throughput
-    from outrider.engine.config import EngineConfig, default_num_threads
+    from outrider.engine.config import EngineConfig
     from outrider.engine.errors import LoadError
 
     try:
@@ -55,7 +55,7 @@ def throughput(
             )
     except (LoadError, ValueError) as error:
         options.fail(str(error))
-    title = f"{input_len} tokens in, {output_len} out, {threads or default_num_threads()} threads, median of {rounds}"
+    title = f"{input_len} tokens in, {output_len} out, {rows[0].num_threads} threads, median of {rounds}"
     table = Table(title=title)
     for heading in ("concurrency", "outrider tok/s", "transformers tok/s", "ratio"):
         table.add_column(heading, justify="right")

@@ -24,6 +24,7 @@ class ThroughputRow:
     """Output tokens per second at one concurrency: the median of the rounds, and each round."""
 
     concurrency: int
+    num_threads: int
     engine: float
     transformers: float | None
     ratio: float | None  # engine / transformers
@@ -62,15 +63,19 @@ def measure_throughput(
                 engine_rounds.append(engine_rate)
                 reference_rounds += [] if reference_rate is None else [reference_rate]
             on_round()
-        rows.append(_row(concurrency, engine_rounds, reference_rounds))
+        rows.append(_row(concurrency, core.num_threads, engine_rounds, reference_rounds))
     return rows
 
 
-def _row(concurrency: int, engine_rounds: list[float], reference_rounds: list[float]) -> ThroughputRow:
+def _row(
+    concurrency: int, num_threads: int, engine_rounds: list[float], reference_rounds: list[float]
+) -> ThroughputRow:
     engine = statistics.median(engine_rounds)
     reference = statistics.median(reference_rounds) if reference_rounds else None
     ratio = None if reference is None else engine / reference
-    return ThroughputRow(concurrency, engine, reference, ratio, tuple(engine_rounds), tuple(reference_rounds))
+    return ThroughputRow(
+        concurrency, num_threads, engine, reference, ratio, tuple(engine_rounds), tuple(reference_rounds)
+    )
 
 
 def _random_prompts(count: int, length: int, vocab_size: int) -> list[list[int]]:

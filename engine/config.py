@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 BLOCK_SIZE = 32
 
+# Measured on two cores: at 4 million parameters one thread is 1.1 to 1.3 times as fast as two.
+SMALL_MODEL_PARAMETERS = 20_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
@@ -17,7 +20,7 @@ class EngineConfig:
     max_num_seqs: int = 64  # requests that share a step
     max_num_batched_tokens: int = 1024  # tokens of one step: the budget that long prompts are split by
     kv_memory_bytes: int = 2**30  # upper bound; less is taken when max_num_seqs full-length requests need less
-    num_threads: int | None = None  # of torch; default_num_threads() when None
+    num_threads: int | None = None  # of torch; default_num_threads when None
     speculation: bool = True  # whether requests may speculate
     max_speculation_tokens: int = 8  # drafted tokens of one request in one step
 
@@ -41,6 +44,8 @@ class EngineConfig:
             raise ValueError(f"max_speculation_tokens must not be negative, not {self.max_speculation_tokens}")
 
 
-def default_num_threads() -> int:
-    """The processors this process may use."""
+def default_num_threads(num_parameters: int) -> int:
+    """The processors this process may use; one for a small model, whose threads would wait longer than they work."""
+    if num_parameters < SMALL_MODEL_PARAMETERS:
+        return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -49,9 +49,10 @@ class EngineCore:
         Raises:
             LoadError: the checkpoint cannot be served on this machine.
         """
-        torch.set_num_threads(config.num_threads or default_num_threads())
         loaded = load_model(config.model, config.dtype)
         model = loaded.paged
+        self.num_threads = config.num_threads or default_num_threads(model.num_parameters)
+        torch.set_num_threads(self.num_threads)
         self.config = config
         self.dtype = loaded.dtype
         self.max_model_len = _max_model_len(config, model.max_model_len)

@@ -62,6 +62,7 @@ class PagedModel:
         self.attention = PagedAttention()
         config = module.config.get_text_config()
         self.num_layers: int = config.num_hidden_layers
+        self.num_parameters: int = module.num_parameters()
         self.vocab_size: int = config.vocab_size
         self.max_model_len: int = config.max_position_embeddings
         self.num_kv_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
