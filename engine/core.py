@@ -4,8 +4,6 @@ Knows no sockets and no text: requests arrive as token ids and leave as token id
 """
 
 import logging
-import resource
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +11,9 @@ import torch
 
 from outrider.engine.blocks import BlockPool
 from outrider.engine.config import BLOCK_SIZE, EngineConfig, default_num_threads
-from outrider.engine.errors import LoadError, MissingGrammarError, RequestError
+from outrider.engine.drawing import draw, legal_prefix
+from outrider.engine.errors import LoadError, MissingGrammarError, RequestError, first_line
+from outrider.engine.memory import num_kv_blocks, peak_resident_bytes, resident_bytes
 from outrider.engine.models.loader import load_model
 from outrider.engine.protocol import (
     EngineStats,
@@ -26,16 +26,14 @@ from outrider.engine.protocol import (
     TokenDelta,
 )
 from outrider.engine.runner import ModelRunner
-from outrider.engine.sampler import Sampler, SampleRow
+from outrider.engine.sampler import Sampler
 from outrider.engine.scheduler import Scheduler, StepRow
 from outrider.engine.sequence import Sequence
 from outrider.speculative.match import match
 from outrider.speculative.proposer import DraftCounts, DraftRequest
 from outrider.speculative.table import PROPOSERS
 from outrider.structured.constraint import CompiledGrammar
-from outrider.structured.errors import StructuredError
 from outrider.structured.grammar import Grammar, GrammarLoader
-from outrider.structured.mask import allocate_bitmask
 
 logger = logging.getLogger("outrider.engine")
 
@@ -59,7 +57,7 @@ class EngineCore:
         self.vocab_size = model.vocab_size
         self.eos_token_ids = loaded.eos_token_ids
         self.default_sampling = loaded.default_sampling
-        num_blocks = _num_blocks(config, self.max_model_len, model.kv_bytes(BLOCK_SIZE))
+        num_blocks = num_kv_blocks(config, self.max_model_len, model.kv_bytes(BLOCK_SIZE))
         model.allocate_cache(num_blocks, BLOCK_SIZE)
         self.blocks = BlockPool(num_blocks, BLOCK_SIZE)
         self.scheduler = Scheduler(
@@ -71,7 +69,7 @@ class EngineCore:
         self._runner = ModelRunner(model, BLOCK_SIZE)
         self._sampler = Sampler(loaded.eos_token_ids)
         self._proposers = {name: make() for name, make in PROPOSERS.items()} if config.speculation else {}
-        self._grammars = GrammarLoader(Path(config.model), self.vocab_size, loaded.eos_token_ids)
+        self._grammars = _grammar_loader(config.model, self.vocab_size, loaded.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}
         self._draft_totals = {name: DraftCounts() for name in self._proposers}
         self._num_steps = 0
@@ -96,7 +94,8 @@ class EngineCore:
 
     def load_grammar(self, message: LoadGrammar) -> None:
         """Takes in a compiled grammar for later requests."""
-        self._grammars.load(CompiledGrammar(key=message.key, backend=message.backend, data=message.data))
+        if self._grammars is not None:
+            self._grammars.load(CompiledGrammar(key=message.key, backend=message.backend, data=message.data))
 
     def add(self, submit: Submit) -> None:
         """Queues a request.
@@ -172,13 +171,15 @@ class EngineCore:
             total_preemptions=scheduler.num_preemptions,
             draft_tokens={name: counts.num_draft_tokens for name, counts in self._draft_totals.items()},
             accepted_draft_tokens={name: counts.num_accepted_tokens for name, counts in self._draft_totals.items()},
-            resident_bytes=_resident_bytes(),
-            peak_resident_bytes=_peak_resident_bytes(),
+            resident_bytes=resident_bytes(),
+            peak_resident_bytes=peak_resident_bytes(),
         )
 
     def _matcher(self, submit: Submit) -> Grammar | None:
         if submit.grammar_key is None:
             return None
+        if self._grammars is None:
+            raise RequestError("the checkpoint has no tokenizer, so its output cannot follow a grammar")
         if submit.grammar_key not in self._grammars:
             raise MissingGrammarError(f"the grammar {submit.grammar_key[:16]} is not loaded")
         grammar = self._grammars.matcher(submit.grammar_key)
@@ -195,12 +196,12 @@ class EngineCore:
                 DraftRequest(row.sequence.request_id, row.sequence.token_ids, row.max_draft_tokens) for row in mine
             ]
             for row, draft in zip(mine, proposer.propose(requests), strict=True):
-                row.draft = _legal_prefix(row.sequence.grammar, draft.token_ids)
+                row.draft = legal_prefix(row.sequence.grammar, draft.token_ids)
                 row.method = name
 
     def _sample_and_commit(self, rows: list[StepRow], logits: torch.Tensor, started: float) -> list[TokenDelta]:
         ending = [row for row in rows if row.reaches_end]
-        drawn = self._draw(ending, logits)
+        drawn = draw(self._sampler, ending, logits) if ending else []
         deltas: list[TokenDelta] = []
         for row in rows:
             sequence = row.sequence
@@ -209,41 +210,10 @@ class EngineCore:
                 sequence.first_scheduled = started
             sequence.num_computed += row.num_tokens
         for row, tokens in zip(ending, drawn, strict=True):
-            deltas.append(self._fail(row.sequence, tokens) if isinstance(tokens, str) else self._commit(row, tokens))
+            deltas.append(self._commit(row, tokens))
         return deltas
 
-    def _draw(self, rows: list[StepRow], logits: torch.Tensor) -> list[list[int] | str]:
-        """The tokens drawn for each row, one more than its draft; or, for a row that failed, why."""
-        outcomes: list[list[int] | str] = []
-        sample_rows: list[SampleRow] = []
-        bitmask = allocate_bitmask(len(logits), self.vocab_size) if any(row.sequence.grammar for row in rows) else None
-        masked: list[int] = []
-        broken = logits.isnan().any(dim=-1).tolist()
-        first = 0
-        for row in rows:
-            sequence, stop = row.sequence, first + 1 + len(row.draft)
-            problem = "the model's output is not a number" if any(broken[first:stop]) else None
-            if problem is None and sequence.grammar is not None and bitmask is not None:
-                try:
-                    masked += _fill_masks(sequence.grammar, row.draft, bitmask, first)
-                except StructuredError as error:
-                    problem = str(error)
-            sample_rows += [
-                SampleRow(sequence.params, sequence.token_ids, sequence.num_prompt_tokens, row.draft[:depth])
-                for depth in range(stop - first)
-            ]
-            outcomes.append(problem or [])
-            first = stop
-        tokens = self._sampler.draw(logits, sample_rows, bitmask, masked)
-        first = 0
-        for index, row in enumerate(rows):
-            stop = first + 1 + len(row.draft)
-            if not isinstance(outcomes[index], str):
-                outcomes[index] = tokens[first:stop]
-            first = stop
-        return outcomes
-
-    def _commit(self, row: StepRow, drawn: list[int]) -> TokenDelta:
+    def _commit(self, row: StepRow, drawn: list[int | None]) -> TokenDelta:
         """Appends what the match lets through, up to a reason to end."""
         sequence = row.sequence
         emitted = match(row.draft, drawn)
@@ -254,6 +224,10 @@ class EngineCore:
         reason = None
         kept: list[int] = []
         for token_id in emitted:
+            if token_id is None:
+                return self._fail(
+                    sequence, "no token can follow: the model's output is no number, or all are forbidden"
+                )
             if sequence.grammar is not None and not sequence.grammar.accept(token_id):
                 return self._fail(sequence, "a drawn token does not follow the grammar")
             kept.append(token_id)
@@ -292,37 +266,6 @@ class EngineCore:
             proposer.forget(sequence.request_id)
 
 
-def _legal_prefix(grammar: Grammar | None, draft: tuple[int, ...]) -> tuple[int, ...]:
-    """The drafted tokens up to the first that the grammar forbids or that ends it; the grammar is left as it was."""
-    if grammar is None:
-        return draft
-    num_accepted = 0
-    for token_id in draft:
-        if not grammar.accept(token_id):
-            break
-        num_accepted += 1
-        if grammar.is_done:
-            break
-    if num_accepted:
-        grammar.rollback(num_accepted)
-    return draft[:num_accepted]
-
-
-def _fill_masks(grammar: Grammar, draft: tuple[int, ...], bitmask: torch.Tensor, first: int) -> list[int]:
-    """Fills the mask rows behind the newest token and behind each drafted one; returns those that constrain."""
-    masked = []
-    num_accepted = 0
-    for depth in range(len(draft) + 1):
-        if not grammar.is_done and grammar.fill_mask(bitmask, first + depth):
-            masked.append(first + depth)
-        if depth < len(draft):
-            grammar.accept(draft[depth])
-            num_accepted += 1
-    if num_accepted:
-        grammar.rollback(num_accepted)
-    return masked
-
-
 def _figures(sequence: Sequence, now: float) -> RequestFigures:
     scheduled = sequence.first_scheduled if sequence.first_scheduled is not None else now
     first_token = sequence.first_token if sequence.first_token is not None else now
@@ -341,34 +284,19 @@ def _figures(sequence: Sequence, now: float) -> RequestFigures:
     )
 
 
+def _grammar_loader(folder: str, vocab_size: int, stop_token_ids: tuple[int, ...]) -> GrammarLoader | None:
+    """None for a checkpoint without a tokenizer, which takes and gives token ids only."""
+    if not (Path(folder) / "tokenizer.json").is_file():
+        return None
+    try:
+        return GrammarLoader(folder, vocab_size, stop_token_ids)
+    except Exception as error:  # a damaged tokenizer raises anything; it becomes one clear line
+        raise LoadError(f"the tokenizer in `{folder}` cannot be read: {first_line(error)}") from error
+
+
 def _max_model_len(config: EngineConfig, own: int) -> int:
     if config.max_model_len is None:
         return own
     if config.max_model_len > own:
         raise LoadError(f"--max-model-len {config.max_model_len} is more than the model's own context of {own} tokens")
     return config.max_model_len
-
-
-def _num_blocks(config: EngineConfig, max_model_len: int, block_bytes: int) -> int:
-    """As many as the memory holds, but no more than full-length requests in every place could use."""
-    blocks_per_request = -(-max_model_len // BLOCK_SIZE)
-    num_blocks = min(config.kv_memory_bytes // block_bytes, config.max_num_seqs * blocks_per_request)
-    if num_blocks < blocks_per_request:
-        raise LoadError(
-            f"--kv-memory {config.kv_memory_bytes} holds {num_blocks * BLOCK_SIZE} tokens, fewer than one request of "
-            f"{max_model_len}: raise it to {blocks_per_request * block_bytes} bytes or lower --max-model-len"
-        )
-    return num_blocks
-
-
-def _resident_bytes() -> int:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return _peak_resident_bytes()
-    return pages * resource.getpagesize()
-
-
-def _peak_resident_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -48,10 +48,12 @@ class StopStrings:
         if not self._stops:
             return text, False
         text = self._held + text
-        found = min((place for place in (text.find(stop) for stop in self._stops) if place >= 0), default=-1)
-        if found >= 0:
+        places = ((text.find(stop), stop) for stop in self._stops)
+        # The first to be complete wins, wherever the text was cut into pieces; of two that end together the longer.
+        found = min(((place + len(stop), place) for place, stop in places if place >= 0), default=None)
+        if found is not None:
             self._held = ""
-            return text[:found], True
+            return text[: found[1]], True
         num_held = max(_num_begun(text, stop) for stop in self._stops)
         shown, self._held = text[: len(text) - num_held], text[len(text) - num_held :]
         return shown, False

@@ -21,3 +21,8 @@ class RequestError(EngineError, ValueError):
 
 class MissingGrammarError(RequestError):
     """The request names a grammar that is not loaded."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a foreign error, short enough to show."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -4,6 +4,7 @@ Order: logit bias, penalties, grammar mask, minimum length, temperature, top-k, 
 lie behind drafted tokens are treated exactly as they would be without a draft: their history includes the draft.
 """
 
+import math
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ import torch
 from outrider.engine.protocol import SamplingParams
 from outrider.kernels.sample import sample
 from outrider.structured.mask import apply_bitmask
+
+MIN_TEMPERATURE = 1e-6  # a lower one that is not 0 counts as this
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,8 @@ class Sampler:
 
     def draw(
         self, logits: torch.Tensor, rows: SequenceOf[SampleRow], bitmask: torch.Tensor | None, masked: list[int]
-    ) -> list[int]:
-        """Draws one token id per row.
+    ) -> list[int | None]:
+        """Draws one token id per row; None for a row whose every token is forbidden.
 
         Args:
             logits: (num_rows, vocab_size) float32, overwritten
@@ -53,13 +56,17 @@ class Sampler:
         for index, row in enumerate(rows):
             if row.position - row.num_prompt_tokens < row.params.min_tokens:
                 logits[index, [*self._eos_token_ids, *row.params.stop_token_ids]] = float("-inf")
-        self._shape(logits, [row.params for row in rows])
-        return sample(
+        is_empty = (logits.amax(dim=-1) == float("-inf")).tolist()
+        hot = [index for index, row in enumerate(rows) if row.params.temperature > 0 and not is_empty[index]]
+        for index in hot:
+            _shape(logits[index], rows[index].params)
+        drawn = sample(
             logits,
             seeds=[row.params.seed for row in rows],
             positions=[row.position for row in rows],
-            greedy=[row.params.temperature == 0 for row in rows],
+            greedy=[index not in hot for index in range(len(rows))],
         )
+        return [None if empty else token_id for token_id, empty in zip(drawn, is_empty, strict=True)]
 
     def _edit(self, logits: torch.Tensor, row: SampleRow) -> None:
         """Logit bias and penalties, on one row (vocab_size,)."""
@@ -77,23 +84,20 @@ class Sampler:
                 values > 0, values / params.repetition_penalty, values * params.repetition_penalty
             )
 
-    def _shape(self, logits: torch.Tensor, params: list[SamplingParams]) -> None:
-        """Temperature, top-k, top-p and min-p, on all rows that draw with noise."""
-        hot = [index for index, row in enumerate(params) if row.temperature > 0]
-        for index in hot:
-            logits[index] /= params[index].temperature
-        for index in hot:
-            row = params[index]
-            if 0 < row.top_k < logits.shape[-1]:
-                _keep(logits[index], logits[index].sort(descending=True, stable=True).indices[: row.top_k])
-            if row.top_p < 1.0:
-                ordered = logits[index].sort(descending=True, stable=True)
-                before = ordered.values.softmax(-1).cumsum(-1).roll(1)
-                before[0] = 0.0  # the leader always stays
-                _keep(logits[index], ordered.indices[before < row.top_p])
-            if row.min_p > 0.0:
-                floor = logits[index].max() + torch.tensor(row.min_p).log()
-                logits[index].masked_fill_(logits[index] < floor, float("-inf"))
+
+def _shape(logits: torch.Tensor, params: SamplingParams) -> None:
+    """Temperature, top-k, top-p and min-p on one row (vocab_size,) that has a finite score."""
+    # Relative to the leader, so that nothing overflows; below the minimum, differences vanish in float32.
+    logits.sub_(logits.max()).div_(max(params.temperature, MIN_TEMPERATURE))
+    if 0 < params.top_k < logits.shape[-1]:
+        _keep(logits, logits.sort(descending=True, stable=True).indices[: params.top_k])
+    if params.top_p < 1.0:
+        ordered = logits.sort(descending=True, stable=True)
+        before = ordered.values.softmax(-1).cumsum(-1).roll(1)
+        before[0] = 0.0  # the leader always stays
+        _keep(logits, ordered.indices[before < params.top_p])
+    if params.min_p > 0.0:
+        logits.masked_fill_(logits < math.log(params.min_p), float("-inf"))
 
 
 def _keep(logits: torch.Tensor, token_ids: torch.Tensor) -> None:

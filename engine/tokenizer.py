@@ -1,5 +1,6 @@
 """Text to token ids and back, and the chat template. Imports no torch: the gateway runs it."""
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
-from outrider.engine.errors import LoadError, RequestError
+from outrider.engine.errors import LoadError, RequestError, first_line
+
+# What `apply_chat_template` takes for itself: a request must not change how the prompt is built.
+_TEMPLATE_PARAMETERS = inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters.keys()
 
 
 class Tokenizer:
@@ -22,8 +26,7 @@ class Tokenizer:
         try:
             self._tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
         except Exception as error:  # a damaged file raises anything; each becomes one clear line
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise LoadError(f"the tokenizer in `{folder}` cannot be read: {reason}") from error
+            raise LoadError(f"the tokenizer in `{folder}` cannot be read: {first_line(error)}") from error
 
     @property
     def has_chat_template(self) -> bool:
@@ -52,6 +55,9 @@ class Tokenizer:
         """
         if not self.has_chat_template:
             raise RequestError("the model has no chat template: use /v1/completions")
+        reserved = _TEMPLATE_PARAMETERS & (template_arguments or {}).keys()
+        if reserved:
+            raise RequestError(f"`{min(reserved)}` is not for the template: remove it from the template's arguments")
         try:
             prompt: str = self._tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=True, **(template_arguments or {})

@@ -12,7 +12,7 @@ ROUTES = {
     "/v1/chat/completions": ("POST", chat_completions),
     "/v1/completions": ("POST", completions),
     "/v1/models": ("GET", info.models),
-    "/v1/models/{model}": ("GET", info.model),
+    "/v1/models/{model:.+}": ("GET", info.model),
     "/health": ("GET", info.health),
     "/ready": ("GET", info.ready),
     "/metrics": ("GET", info.metrics),

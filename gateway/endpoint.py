@@ -4,6 +4,7 @@ An endpoint is its request type and the functions that shape its answers; all el
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -70,7 +71,9 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         stream=bool(parsed.stream),
         request=request_attributes(parsed),
     )
-    admitted = await admit(gateway, parsed, f"{endpoint.id_prefix}-{state.request_id}")
+    # Not the x-request-id, which a client may send twice.
+    response_id = f"{endpoint.id_prefix}-{secrets.token_hex(12)}"
+    admitted = await admit(gateway, parsed, response_id)
     generation = Generation(gateway, admitted, state.arrived)
     answer = _Answer(gateway, state, endpoint, parsed, generation)
     error_type: str | None = None
@@ -105,7 +108,7 @@ class _Answer:
         self._with_usage = options is not None and options.include_usage
         self._with_metrics = bool(request.return_metrics)
         self._head = Head(
-            id=f"{endpoint.id_prefix}-{state.request_id}",
+            id=generation.id,
             created=int(time.time()),
             model=gateway.model_name,
             chunk_usage=None if self._with_usage else UNSET,
@@ -145,7 +148,7 @@ class _Answer:
     def record(self, error_type: str | None) -> None:
         """Closes the inference span and counts the outcome."""
         generation, state = self._generation, self._state
-        result = generation.result(self._head.id)
+        result = generation.result()
         if error_type is None:
             state.inference.end(result)
         else:

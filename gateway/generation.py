@@ -26,6 +26,7 @@ class Generation:
     """
 
     def __init__(self, gateway: Gateway, admitted: Admitted, arrived: float) -> None:
+        self.id = admitted.submit.request_id
         self.num_output_tokens = 0
         self.finish_reason: FinishReason = "stop"
         self.first_token: float | None = None  # monotonic seconds
@@ -46,7 +47,6 @@ class Generation:
         """
         admitted = self._admitted
         self._gateway.metrics.count_tokens(prompt=len(admitted.submit.prompt_ids))
-        request_id = admitted.submit.request_id
         async with aclosing(self._gateway.engine.generate(admitted.submit, admitted.grammar)) as deltas:
             async for delta in deltas:
                 if delta.figures is not None:
@@ -58,7 +58,7 @@ class Generation:
                 text = self._add(delta)
                 self.finished = time.monotonic()
                 if self._is_stopped and delta.finish_reason is None:
-                    self._gateway.engine.abort(request_id)
+                    self._gateway.engine.abort(self.id)
                 yield text
 
     @property
@@ -91,12 +91,12 @@ class Generation:
             speculative_decoding=self._speculative_decoding(figures),
         )
 
-    def result(self, response_id: str) -> InferenceResult:
+    def result(self) -> InferenceResult:
         """What the trace says of the outcome; of a request that failed, what there was until then."""
         admitted, figures = self._admitted, self._figures
         speculation = None if figures is None else _speculation(figures)
         return InferenceResult(
-            response_id=response_id,
+            response_id=self.id,
             response_model=self._gateway.model_name,
             finish_reasons=(self.finish_reason,) if self.finished is not None else (),
             input_tokens=len(admitted.submit.prompt_ids),

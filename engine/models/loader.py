@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from outrider.engine.errors import LoadError
+from outrider.engine.errors import LoadError, first_line
 from outrider.engine.models.paged_model import PagedModel, UnsupportedAttentionError
 from outrider.kernels.linear import can_pack, pack_linears
 from outrider.kernels.paged_attention import AttentionBatch
@@ -61,7 +61,7 @@ def _read_config(folder: str) -> PretrainedConfig:
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise LoadError(f"config.json of `{folder}` cannot be read: {_first_line(error)}") from error
+        raise LoadError(f"config.json of `{folder}` cannot be read: {first_line(error)}") from error
     rope = json.dumps(getattr(config.get_text_config(), "rope_parameters", None) or {})
     for rope_type in LEAKING_ROPE_TYPES:
         if f'"{rope_type}"' in rope:
@@ -88,7 +88,7 @@ def _read_weights(folder: str, config: PretrainedConfig, dtype: torch.dtype) -> 
             output_loading_info=True,
         )
     except Exception as error:  # a damaged checkpoint raises anything; each becomes one clear line
-        raise LoadError(f"the weights in `{folder}` cannot be loaded: {_first_line(error)}") from error
+        raise LoadError(f"the weights in `{folder}` cannot be loaded: {first_line(error)}") from error
     module, report = loaded
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
@@ -143,7 +143,3 @@ def _fit(module: PreTrainedModel, config: PretrainedConfig) -> PagedModel:
             f"model type `{config.model_type}` is not supported: its attention does not run through the paged cache"
         )
     return paged
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -161,12 +161,20 @@ def test_a_request_whose_numbers_break_fails_alone(make_core) -> None:
     core._runner.run = run_with_nan
     deltas = run_deltas(core, [*items, broken_row])
 
-    assert (FinishReason.ERROR, "the model's output is not a number") == (
-        deltas["nan"][-1].finish_reason,
-        deltas["nan"][-1].error,
-    )
+    assert FinishReason.ERROR is deltas["nan"][-1].finish_reason
+    assert "the model's output is no number" in deltas["nan"][-1].error
     del deltas["nan"]
     assert expected == {name: [t for d in mine for t in d.token_ids] for name, mine in deltas.items()}
+
+
+def test_a_request_that_forbids_every_token_fails_alone(make_core) -> None:
+    """It ends with an error instead of a token that it forbade."""
+    core = make_core()
+    nothing = dict.fromkeys(range(VOCAB_SIZE), float("-inf"))
+
+    (delta,) = run_deltas(core, [submit("a", [5], logit_bias=nothing, temperature=1.0)])["a"]
+
+    assert (FinishReason.ERROR, []) == (delta.finish_reason, delta.token_ids)
 
 
 def test_figures_tell_where_the_time_went(make_core) -> None:

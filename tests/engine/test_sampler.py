@@ -38,6 +38,7 @@ FLAT = [0.0] * 8
         (torch.tensor([0.6, 0.3, 0.1]).log().tolist(), {"min_p": 0.4}, {0, 1}),
         (FLAT, {"logit_bias": {5: 100.0}}, {5}),
         ([5.0, 4.0, 0.0], {"temperature": 0.0}, {0}),
+        ([-5.0, 4.0, 3.9], {"temperature": 1e-320, "top_p": 0.9, "min_p": 0.1}, {1}),
     ],
 )
 def test_each_filter_keeps_what_it_should(logits, options, expected) -> None:
