@@ -1,5 +1,8 @@
 """The command line. Each sub-command has a file of its own and imports its part only when it runs."""
 
+from importlib import metadata
+from typing import Annotated
+
 import typer
 
 from outrider.cli.bench import bench
@@ -15,8 +18,18 @@ app.command()(loadtest)
 app.add_typer(bench, name="bench")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"outrider {metadata.version('outrider')}")
+        raise typer.Exit
+
+
 @app.callback()
-def outrider() -> None:
+def outrider(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """An OpenAI-compatible language-model server."""
 
 
