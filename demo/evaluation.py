@@ -1,24 +1,30 @@
 """Measuring a demo model on held-out text: loss, and how often greedy answers are exactly right.
 
 Owns the measures and their table. Held-out means drawn from a seed that training does not use: the names
-and numbers are new, the kinds of sentences are not.
+and numbers are new, the kinds of sentences are not. `python -P -m outrider.demo.evaluation` measures the
+embedded checkpoint, or the folder given.
 """
 
+import argparse
 import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import torch
+from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from outrider.demo import checkpoint_path
 from outrider.demo.conversation import Example
 from outrider.demo.text import examples, extractions
 from outrider.demo.tokenizer import IGNORED, encode_example
 
+HELD_OUT_SEED: Final = 3_000_003
 _MAX_NEW_TOKENS: Final = 200
 
 
@@ -49,6 +55,9 @@ class Evaluation:
         table = Table("kind", "exact", "of", title=f"held-out loss {self.loss:.4f}")
         for kind in sorted(asked):
             table.add_row(kind, str(right[kind]), str(asked[kind]))
+        every = [kind for kind in asked if kind.startswith("extraction/")]
+        table.add_section()
+        table.add_row("extraction", str(sum(right[kind] for kind in every)), str(sum(asked[kind] for kind in every)))
         return table
 
 
@@ -103,3 +112,17 @@ def answer(
         texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         answered += [Answered(example, text) for example, text in zip(batch, texts, strict=True)]
     return tuple(answered)
+
+
+def main() -> None:
+    """Prints the table of one checkpoint."""
+    parser = argparse.ArgumentParser(description="Measure a demo checkpoint.")
+    parser.add_argument("folder", type=Path, nargs="?", default=checkpoint_path())
+    folder = parser.parse_args().folder
+    model = LlamaForCausalLM.from_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    Console().print(evaluate(model, tokenizer, HELD_OUT_SEED).table())
+
+
+if __name__ == "__main__":
+    main()

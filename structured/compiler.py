@@ -79,8 +79,11 @@ class Compiler:
             await worker.close()
 
     def is_cached(self, constraint: Constraint) -> bool:
-        """Whether `compile` would answer at once."""
-        return self._cache.get(constraint.key) is not None
+        """Whether `compile` has met this constraint before and would answer at once."""
+        try:
+            return self._cache.get(constraint.key) is not None
+        except SchemaError:  # not JSON: `compile` says so
+            return False
 
     async def compile(self, constraint: Constraint) -> CompiledGrammar:
         """The grammar of a constraint.

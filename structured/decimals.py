@@ -1,7 +1,7 @@
-r"""Regular expressions for the decimal text of integers and numbers within bounds.
+r"""The decimal text of integers and numbers within bounds.
 
-Knows nothing of the grammar library. The expressions use only groups, classes, `?` and `{m,n}`, so
-Python's `re` reads them too. Digits are bounded even where the schema is not: an endless run of them is no answer.
+Ranges become regular expressions of groups, classes, `?` and `{m,n}` alone, which Python's `re` reads too. Digits are
+bounded even where the schema is not: an endless run of them is no answer.
 
 The range 0.25 <= x < 3 splits by integer part, then by fraction digit:
 
@@ -10,7 +10,12 @@ The range 0.25 <= x < 3 splits by integer part, then by fraction digit:
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
+
+from outrider.structured.automaton import Automaton, build
+from outrider.structured.limits import MAX_NUMBER_DIGITS
+from outrider.structured.pattern import parse_own
 
 _FREE_DIGITS: Final = 20  # of an integer part that the schema leaves free
 _FRACTION_DIGITS: Final = 6  # offered beside a bound, as long as all digits fit a double
@@ -32,6 +37,21 @@ class Bound:
         _, digits, exponent = self.value.as_tuple()
         assert isinstance(exponent, int), "bounds are finite"
         return max(1, len(digits) + exponent), max(0, -exponent)
+
+
+def decimal_automaton(schema: dict[str, Any]) -> Automaton:
+    """The text of the values of a normalised integer or number schema. Raises TooComplexError."""
+    if schema["type"] == "integer":
+        regex = integer_regex(schema.get("minimum"), schema.get("maximum"))
+    else:
+        regex = number_regex(*bounds(schema), MAX_NUMBER_DIGITS)
+    assert regex is not None, "the audit refuses empty ranges"
+    return _automaton(regex)
+
+
+@lru_cache(maxsize=256)
+def _automaton(regex: str) -> Automaton:
+    return build(parse_own(regex))
 
 
 def integer_regex(minimum: int | None, maximum: int | None) -> str | None:

@@ -1,8 +1,8 @@
 """A normalised schema as a grammar in xgrammar's EBNF.
 
 xgrammar can read JSON Schema itself, but skips in silence what it does not know and writes some strings that are no
-JSON. From EBNF it keeps every word. Each string and number is one `Regex` terminal: a mask over one automaton costs
-microseconds, one over rules within rules a thousand times that.
+JSON. From EBNF it keeps every word. Strings and numbers come as automata, written as one rule per state that others
+share: a mask within such rules costs microseconds, one over a repeated rule a thousand times that.
 
 The text is compact JSON: no whitespace between its parts, properties in the order of the schema.
 """
@@ -11,12 +11,14 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from outrider.structured.limits import MAX_NUMBER_DIGITS
-from outrider.structured.ranges import bounds, integer_regex, number_regex
-from outrider.structured.strings import other_names_regex, string_regex
+from outrider.structured.automaton import Automaton
+from outrider.structured.decimals import decimal_automaton
+from outrider.structured.strings import other_names, string_automaton
+from outrider.structured.terminals import rules_of
 
 _MAX_INLINE: Final = 400  # characters of an expression before it becomes a rule of its own
 _EMPTY: Final = '""'
+_STRING: Final = {"type": "string"}
 _LEAVES: Final = ("null", "boolean", "number", "string")
 
 
@@ -32,12 +34,13 @@ class _Grammar:
         self.schema = schema
         self.rules: dict[str, str] = {}  # name -> body
         self.names: dict[str, str] = {}  # body -> name
+        self.terminals: dict[str, str] = {}  # key -> name
         self.writers: dict[str, Callable[[dict[str, Any]], str]] = {
             "null": lambda _: '"null"',
             "boolean": lambda _: self.rule('"true" | "false"'),
-            "integer": lambda node: self.regex(integer_regex(node.get("minimum"), node.get("maximum"))),
-            "number": lambda node: self.regex(number_regex(*bounds(node), MAX_NUMBER_DIGITS)),
-            "string": lambda node: self.regex(string_regex(node)),
+            "integer": lambda node: self.terminal(_compact(node), decimal_automaton(node)),
+            "number": lambda node: self.terminal(_compact(node), decimal_automaton(node)),
+            "string": lambda node: self.terminal(_compact(node), string_automaton(node)),
             "array": self.array,
             "object": self.object,
         }
@@ -67,9 +70,12 @@ class _Grammar:
             return self.rule(" | ".join(_quoted(_compact(value)) for value in schema["enum"]))
         return self.anything() if "type" not in schema else self.writers[schema["type"]](schema)
 
-    def regex(self, regex: str | None) -> str:
-        assert regex is not None, "the audit refuses empty ranges"
-        return self.rule(f"Regex({_quoted(regex)})")
+    def terminal(self, key: str, automaton: Automaton) -> str:
+        """Name of the rule for what an automaton accepts; equal keys, equal automata."""
+        if key not in self.terminals:
+            self.terminals[key] = f"t{len(self.terminals)}"
+            self.rules |= rules_of(automaton, self.terminals[key])
+        return self.terminals[key]
 
     def anything(self) -> str:
         """Any JSON value."""
@@ -123,17 +129,20 @@ class _Grammar:
         """Expression for a property and what follows: `take` behind it, or `skip` without it."""
         if take is None or skip is None:
             return skip if take is None else self.short(_sequence(item, take))
-        if take == skip:
-            return self.short(_sequence(f"({item})?", take))
-        return self.short(f"({_sequence(item, take)} | {skip or _EMPTY})")
+        # A rule each: xgrammar writes groups out, again for every place that uses them.
+        return self.rule(f"{_sequence(item, take)} | {skip or _EMPTY}")
 
     def further_properties(self, schema: dict[str, Any], count: int, least: int, most: int | None) -> str | None:
         """Expression for properties without a name of their own, behind `count` others; None when it cannot be."""
         if schema["additionalProperties"] is False:
             return "" if count >= least else None
         names = schema.get("propertyNames")
-        key = string_regex(names) if names else other_names_regex(list(schema.get("properties", ())))
-        pair = self.rule(f'{self.regex(key)} ":" {self.node(schema["additionalProperties"])}')
+        if names is None and schema["properties"]:
+            declared = list(schema["properties"])
+            key = self.terminal(f"other than {_compact(declared)}", other_names(declared))
+        else:
+            key = self.node(names or _STRING)
+        pair = self.rule(f'{key} ":" {self.node(schema["additionalProperties"])}')
         further = None if most is None else most - count
         return _repeated(pair, max(0, least - count), further, continued=count > 0)
 

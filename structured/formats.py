@@ -33,9 +33,9 @@ _IPV6: Final = (
     + ")"
 )
 _LABEL: Final = "[a-z0-9](?:-?[a-z0-9]){0,20}"  # no two hyphens in a row: those mark encoded names
-_HOSTNAME: Final = rf"{_LABEL}(?:\.{_LABEL}){{0,4}}"  # at most 5 * 41 + 4 characters, of 253
-_LOCAL_PART: Final = r"[a-zA-Z0-9_+\-]{1,20}(?:\.[a-zA-Z0-9_+\-]{1,20}){0,2}"  # at most 62 characters, of 64
-_EMAIL: Final = rf"{_LOCAL_PART}@{_LABEL}(?:\.{_LABEL}){{0,2}}\.[a-z]{{2,20}}"
+_HOSTNAME: Final = rf"{_LABEL}(?:\.{_LABEL}){{0,3}}"  # at most 4 * 41 + 3 characters, of 253
+_LOCAL_PART: Final = r"[a-zA-Z0-9_+\-]{1,20}(?:\.[a-zA-Z0-9_+\-]{1,20})?"  # at most 41 characters, of 64
+_EMAIL: Final = rf"{_LOCAL_PART}@{_LABEL}(?:\.{_LABEL})?\.[a-z]{{2,20}}"
 
 _PCHAR: Final = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})"
 _QUERY: Final = rf"(?:\?(?:{_PCHAR}|[/?])*)?(?:\#(?:{_PCHAR}|[/?])*)?"

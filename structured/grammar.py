@@ -4,6 +4,7 @@ Knows nothing of schemas. A matcher belongs to one thread at a time; the loader 
 """
 
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,11 @@ class Grammar(Protocol):
         ...
 
 
+def packed(grammar: xgrammar.CompiledGrammar) -> bytes:
+    """A grammar's serialised form, for `GrammarLoader.load`: xgrammar's repeats itself a hundred times over."""
+    return zlib.compress(grammar.serialize_json().encode(), level=1)
+
+
 class GrammarLoader:
     """Holds the grammars of one engine, least recently used ones given up first; requests under way keep theirs."""
 
@@ -76,8 +82,8 @@ class GrammarLoader:
         if compiled.backend != BACKEND:
             raise GrammarError(f"no backend `{compiled.backend}` for compiled grammars")
         try:
-            grammar = xgrammar.CompiledGrammar.deserialize_json(compiled.data.decode(), self._info)
-        except (RuntimeError, UnicodeDecodeError) as error:
+            grammar = xgrammar.CompiledGrammar.deserialize_json(zlib.decompress(compiled.data).decode(), self._info)
+        except (RuntimeError, UnicodeDecodeError, zlib.error) as error:
             raise GrammarError("the compiled grammar does not fit this engine's vocabulary") from error
         with self._lock:
             if compiled.key not in self._grammars:

@@ -16,6 +16,7 @@ MAX_ENUM_VALUES: Final = 1000
 MAX_PATTERN_BYTES: Final = 2048
 MAX_REPETITION: Final = 256  # product of nested {m,n} bounds in a pattern
 MAX_PATTERN_SIZE: Final = 4096  # characters of a pattern with its repetitions written out
+MAX_EXCLUDED_CHARACTERS: Final = 400  # of declared names that additional ones must differ from
 MAX_LENGTH: Final = 128  # of a string: every unit costs compile time
 MAX_MIN_ITEMS: Final = 1000
 MAX_MAX_ITEMS: Final = 1_000_000  # a larger bound is lowered to this

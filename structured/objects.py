@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from outrider.structured import limits
 from outrider.structured.ebnf import is_counted
 from outrider.structured.references import UnresolvedError, pointer, resolve
-from outrider.structured.strings import MAX_EXCLUDED_CHARACTERS
 
 if TYPE_CHECKING:
     from outrider.structured.normalise import Normaliser, Schema
@@ -39,7 +38,7 @@ def normalise_object(walk: "Normaliser", schema: "Schema", place: str) -> "Schem
     visited = False if further is False else walk.visit(further, pointer(place, keyword))
     undeclared = visited if keyword in schema and visited is not False else {}
     properties |= {name: undeclared for name in required if name not in properties}
-    if visited is not False and sum(len(name) for name in properties) > MAX_EXCLUDED_CHARACTERS:
+    if visited is not False and sum(len(name) for name in properties) > limits.MAX_EXCLUDED_CHARACTERS:
         if further is not True:
             reason = "cannot be told from so many declared properties: declare them all, or move some to another object"
             return walk.refuse(place, keyword, reason)

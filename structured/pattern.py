@@ -1,21 +1,19 @@
-r"""Translation of a JSON Schema `pattern` into a regular expression over JSON text.
+r"""Parsing of a JSON Schema `pattern` into an expression over the characters of the string.
 
-The pattern speaks of the string's characters, the grammar of the text between the quotes: a newline is `\n` there, a
-quote `\"`. Translation works on sets of characters, so the text is valid JSON whatever the pattern says. As in the
-specification a pattern may match anywhere: without `^` or `$`, any text may come before or behind.
-
-Dialects differ (ECMA-262, Python) on what `\d`, `\w`, `\s` and `.` mean beyond ASCII. Where they do, only characters
-on which they agree are offered. What cannot be kept is refused: lookaround, back-references, word boundaries, `\p`,
-flags, anchors inside.
+As in the specification a pattern may match anywhere: without `^` or `$`, any text may come before or behind. Dialects
+differ (ECMA-262, Python) on what `\d`, `\w`, `\s` and `.` mean beyond ASCII; where they do, only characters on which
+they agree are offered. What cannot be kept is refused: lookaround, back-references, word boundaries, `\p`, flags,
+anchors inside.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from outrider.structured import characters, limits
+from outrider.structured.automaton import Characters, Either, Expression, Repeated, Sequenced
 from outrider.structured.characters import Ranges
 
-_ANYTHING: Final = f"{characters.JSON_CHARACTER}*"
+_ANYTHING: Final = Repeated(Characters(characters.EVERY), 0, None)
 _BEYOND_ASCII: Final[Ranges] = ((0x80, 0x10FFFF),)
 _DIGITS: Final[Ranges] = ((0x30, 0x39),)
 _WORD: Final[Ranges] = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
@@ -44,18 +42,15 @@ class PatternError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A translated part: its text, its characters with repetitions written out, its product of nested bounds."""
+    """A parsed part, its characters with repetitions written out, its product of nested bounds."""
 
-    text: str
+    expression: Expression
     size: int
     product: int = 1
 
 
-def to_json_regex(pattern: str) -> str:
-    """Regular expression for the JSON text, without quotes, of the strings that the pattern matches.
-
-    Raises PatternError.
-    """
+def parse(pattern: str) -> Expression:
+    """The texts that the pattern matches. Raises PatternError."""
     if len(pattern.encode(errors="replace")) > limits.MAX_PATTERN_BYTES:
         raise PatternError(f"more than {limits.MAX_PATTERN_BYTES} bytes")
     if "\0" in pattern:
@@ -63,38 +58,55 @@ def to_json_regex(pattern: str) -> str:
     return _Parser(pattern).whole()
 
 
+def parse_own(pattern: str) -> Expression:
+    """The texts that match one of our own expressions from end to end, without limits."""
+    parser = _Parser(pattern, max_size=None)
+    piece = parser.alternatives()
+    assert parser.position == len(pattern), "our expressions have no anchors"
+    return piece.expression
+
+
 class _Parser:
     """Recursive descent over one pattern."""
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, *, max_size: int | None = limits.MAX_PATTERN_SIZE) -> None:
         self.pattern = pattern
+        self.max_size = max_size
         self.position = 0
         self.depth = 0
 
-    def whole(self) -> str:
+    def whole(self) -> Expression:
         """Alternatives, each with its own anchors."""
         parts = []
         while True:
-            before = "" if self.take("^") else _ANYTHING
+            before = () if self.take("^") else (_ANYTHING,)
             piece = self.sequence()
-            behind = "" if self.take("$") else _ANYTHING
-            if not piece.text and before and behind:
-                behind = ""
-            parts.append(f"{before}{piece.text}{behind}")
+            behind = () if self.take("$") else (_ANYTHING,)
+            parts.append(Sequenced((*before, piece.expression, *behind)))
             if not self.take("|"):
                 break
         if self.position < len(self.pattern):
             raise PatternError("an unbalanced `)`" if self.peek() == ")" else "an anchor inside")
-        return parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
+        return Either(tuple(parts))
+
+    def alternatives(self) -> _Piece:
+        """Alternatives without anchors."""
+        pieces = [self.sequence()]
+        while self.take("|"):
+            pieces.append(self.sequence())
+        expression = Either(tuple(piece.expression for piece in pieces))
+        return _Piece(expression, sum(piece.size for piece in pieces), max(piece.product for piece in pieces))
 
     def sequence(self) -> _Piece:
+        """Quantified atoms up to the end of an alternative."""
         pieces = []
         while self.peek() not in ("", "|", ")", "$"):
             pieces.append(self.quantified(self.atom()))
         size = sum(piece.size for piece in pieces)
-        if size > limits.MAX_PATTERN_SIZE:
-            raise PatternError(f"repetitions that amount to more than {limits.MAX_PATTERN_SIZE} characters")
-        return _Piece("".join(piece.text for piece in pieces), size, max((p.product for p in pieces), default=1))
+        if self.max_size is not None and size > self.max_size:
+            raise PatternError(f"repetitions that amount to more than {self.max_size} characters")
+        expression = Sequenced(tuple(piece.expression for piece in pieces))
+        return _Piece(expression, size, max((piece.product for piece in pieces), default=1))
 
     def atom(self) -> _Piece:
         character = self.next()
@@ -125,14 +137,11 @@ class _Parser:
         self.depth += 1
         if self.depth > limits.MAX_DEPTH:
             raise PatternError(f"more than {limits.MAX_DEPTH} nested groups")
-        pieces = [self.sequence()]
-        while self.take("|"):
-            pieces.append(self.sequence())
+        piece = self.alternatives()
         self.depth -= 1
         if not self.take(")"):
             raise PatternError("an anchor inside" if self.peek() == "$" else "a group that is not closed")
-        text = f"(?:{'|'.join(piece.text for piece in pieces)})"
-        return _Piece(text, sum(piece.size for piece in pieces), max(piece.product for piece in pieces))
+        return piece
 
     def quantified(self, piece: _Piece) -> _Piece:
         bounds = self.quantifier()
@@ -146,10 +155,7 @@ class _Parser:
         product = piece.product * times
         if product > limits.MAX_REPETITION:
             raise PatternError(f"nested repetitions of more than {limits.MAX_REPETITION} times in all")
-        suffix = {(0, None): "*", (1, None): "+", (0, 1): "?"}.get(bounds)
-        if suffix is None:
-            suffix = f"{{{low},{'' if high is None else high}}}"
-        return _Piece(piece.text + suffix, piece.size * times, product)
+        return _Piece(Repeated(piece.expression, low, high), piece.size * times, product)
 
     def quantifier(self) -> tuple[int, int | None] | None:
         for symbol, bounds in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
@@ -238,10 +244,9 @@ class _Parser:
         return int(text, 16)
 
     def one_of(self, ranges: Ranges) -> _Piece:
-        text = characters.json_character(ranges)
-        if text is None:
-            raise PatternError("a class of control characters only")
-        return _Piece(text, 1)
+        if not ranges:
+            raise PatternError("a class that holds no character")
+        return _Piece(Characters(ranges), 1)
 
     def peek(self) -> str:
         return self.pattern[self.position : self.position + 1]

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from outrider.structured import limits
+from outrider.structured.automaton import TooComplexError
+from outrider.structured.decimals import bounds, number_regex
 from outrider.structured.formats import FORMATS
 from outrider.structured.objects import normalise_object
-from outrider.structured.pattern import PatternError, to_json_regex
-from outrider.structured.ranges import bounds, number_regex
+from outrider.structured.pattern import PatternError
 from outrider.structured.references import pointer
+from outrider.structured.strings import string_automaton
 
 if TYPE_CHECKING:
     from outrider.structured.normalise import Normaliser, Schema
@@ -71,30 +73,38 @@ def _number(walk: "Normaliser", schema: "Schema", place: str) -> "Schema":
 
 
 def _string(walk: "Normaliser", schema: "Schema", place: str) -> "Schema":
-    least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
-    lengths: dict[str, int] = {"minLength": least} if least else {}
-    if most is not None:
-        lengths["maxLength"] = int(most)
-    kept = [keyword for keyword in ("pattern", "format") if keyword in schema]
-    for keyword in [*kept, *lengths][1:] if kept else []:
-        reason = f"cannot be enforced together with `{kept[0]}`: remove one of them"
-        return walk.refuse(place, keyword, reason)
+    lengths: dict[str, int] = {key: int(schema[key]) for key in ("minLength", "maxLength") if key in schema}
+    if lengths.get("minLength") == 0:
+        del lengths["minLength"]
+    kept: dict[str, str] = {key: schema[key] for key in ("pattern", "format") if key in schema}
+    problem = _string_problem(kept, lengths)
+    return walk.refuse(place, *problem) if problem else {"type": "string", **kept, **lengths}
+
+
+def _string_problem(kept: dict[str, str], lengths: dict[str, int]) -> tuple[str, str] | None:
+    """The keyword that cannot be enforced, and why."""
+    first, *others = [*kept, *lengths, ""]
+    if kept and others[0]:
+        return others[0], f"cannot be enforced together with `{first}`: remove one of them"
     for keyword, length in lengths.items():
         if length > limits.MAX_LENGTH:
-            reason = f"above {limits.MAX_LENGTH} is not enforced by the grammar: lower it or remove it"
-            return walk.refuse(place, keyword, reason)
-    if most is not None and least > most:
-        return walk.refuse(place, "minLength", "is above `maxLength`: widen them")
-    if "format" in schema and schema["format"] not in FORMATS:
-        name = str(schema["format"])[:100]
-        reason = f"`{name}` is not enforced by the grammar: remove it, or use one of {', '.join(FORMATS)}"
-        return walk.refuse(place, "format", reason)
-    if "pattern" in schema:
-        try:
-            to_json_regex(schema["pattern"])
-        except PatternError as error:
-            return walk.refuse(place, "pattern", f"uses {error}, which the grammar cannot enforce: rewrite it")
-    return {"type": "string", **lengths, **{keyword: schema[keyword] for keyword in kept}}
+            return keyword, f"above {limits.MAX_LENGTH} is not enforced by the grammar: lower it or remove it"
+    if lengths.get("minLength", 0) > lengths.get("maxLength", limits.MAX_LENGTH):
+        return "minLength", "is above `maxLength`: widen them"
+    if "format" in kept and kept["format"] not in FORMATS:
+        known = ", ".join(FORMATS)
+        return "format", f"`{kept['format'][:100]}` is not enforced: remove it, or use one of {known}"
+    problem = _language_problem({**kept, **lengths})
+    return (first, problem) if problem else None
+
+
+def _language_problem(schema: dict[str, Any]) -> str | None:
+    try:
+        return "matches no string: correct it" if string_automaton(schema).is_empty else None
+    except PatternError as error:
+        return f"uses {error}, which the grammar cannot enforce: rewrite it"
+    except TooComplexError:
+        return "is too complex for a grammar: simplify it"
 
 
 def _array(walk: "Normaliser", schema: "Schema", place: str) -> "Schema":

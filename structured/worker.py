@@ -24,7 +24,7 @@ from outrider.structured.audit import audit
 from outrider.structured.canary import Canary
 from outrider.structured.ebnf import to_ebnf
 from outrider.structured.errors import CompileFailed, SchemaError
-from outrider.structured.grammar import BACKEND
+from outrider.structured.grammar import BACKEND, packed
 from outrider.structured.jobs import HEADER_BYTES, Compiled, Failure, Job, Ready, Reply, Request, Setup, frame
 from outrider.structured.vocabulary import tokenizer_info
 
@@ -65,12 +65,12 @@ def _reply(compiler: xgrammar.GrammarCompiler, canary: Canary, job: Job, printed
     printed.seek(0)
     printed.truncate()
     try:
-        grammar = _compile(compiler, job.schema)
+        grammar = compile_schema(compiler, job.schema)
         canary.walk(grammar)
         warning = _warning(printed)
         if warning:
             raise CompileFailed(f"the grammar compiler would not enforce the schema: {warning}")
-        return Compiled(BACKEND, grammar.serialize_json().encode())
+        return Compiled(BACKEND, packed(grammar))
     except SchemaError as error:
         return Failure("schema", str(error), error.pointer, error.keyword)
     except CompileFailed as error:
@@ -83,7 +83,7 @@ def _reply(compiler: xgrammar.GrammarCompiler, canary: Canary, job: Job, printed
         return Failure("compile", f"the schema could not be compiled ({type(error).__name__})")
 
 
-def _compile(compiler: xgrammar.GrammarCompiler, text: bytes) -> xgrammar.CompiledGrammar:
+def compile_schema(compiler: xgrammar.GrammarCompiler, text: bytes) -> xgrammar.CompiledGrammar:
     """From schema text to a grammar of bearable size."""
     audited = audit(json.loads(text))
     refusal = audited.error()

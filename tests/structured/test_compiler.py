@@ -1,0 +1,258 @@
+"""Compiling in a worker process: once per content, within bounds, and without leaving anything behind."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from outrider.structured.compiler import Compiler
+from outrider.structured.constraint import Constraint
+from outrider.structured.errors import CompileFailed, CompileTimeout, SchemaError, WorkerError
+from outrider.structured.grammar import GrammarLoader
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+STRING = {"type": "string"}
+INTEGER = {"type": "integer"}
+
+
+def closed(**properties: Any) -> dict[str, Any]:
+    """An object that requires its properties."""
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def json_schema(schema: Any) -> Constraint:
+    return Constraint("json_schema", schema)
+
+
+def new_compiler(vocabulary: Any, **options: Any) -> Compiler:
+    return Compiler(vocabulary.path, vocabulary.size, vocabulary.stop_token_ids, **options)
+
+
+def worker_pid(compiler: Compiler) -> int:
+    """The process behind a compiler of one worker, as it says of itself."""
+    return int(repr(compiler).partition("worker ")[2].partition("]")[0])
+
+
+def is_running(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def compiler(vocabulary: Any) -> AsyncIterator[Compiler]:
+    shared = new_compiler(vocabulary, wall_seconds=20, cpu_seconds=20)
+    await shared.start()
+    yield shared
+    await shared.close()
+
+
+async def test_grammars_load_in_the_engine(compiler: Compiler, loader: GrammarLoader, vocabulary: Any) -> None:
+    """What the worker compiles, the engine's loader takes."""
+    constraint = json_schema(closed(a=INTEGER))
+    compiled = await compiler.compile(constraint)
+    loader.load(compiled)
+    grammar = loader.matcher(compiled.key)
+
+    assert constraint.key == compiled.key
+    assert all(grammar.accept(token_id) for token_id in vocabulary.tokens('{"a":12}'))
+    assert grammar.is_done
+
+
+async def test_json_object_is_any_object(compiler: Compiler, loader: GrammarLoader, vocabulary: Any) -> None:
+    """`json_object` takes objects of every content, and no arrays."""
+    compiled = await compiler.compile(Constraint("json_object"))
+    loader.load(compiled)
+    grammar = loader.matcher(compiled.key)
+
+    assert not grammar.accept(vocabulary.tokens("[")[0])
+    assert all(grammar.accept(token_id) for token_id in vocabulary.tokens('{"a":[1,{"b":null}],"a":"x"}'))
+    assert grammar.is_done
+
+
+async def test_equal_content_is_compiled_once(compiler: Compiler) -> None:
+    """A second request is answered from memory; another order of properties is another content."""
+    assert not compiler.is_cached(json_schema(closed(x=INTEGER, y=STRING)))
+    first = await compiler.compile(json_schema(closed(x=INTEGER, y=STRING)))
+
+    assert compiler.is_cached(json_schema(closed(x=INTEGER, y=STRING)))
+    assert first == await compiler.compile(json_schema(closed(x=INTEGER, y=STRING)))
+    assert not compiler.is_cached(json_schema(closed(y=STRING, x=INTEGER)))
+
+
+async def test_a_cancelled_caller_does_not_take_others_along(compiler: Compiler, examples: dict[str, Any]) -> None:
+    """Equal requests wait for one compile, which outlives the one that began it."""
+    constraint = json_schema(examples["formats"])
+    first = asyncio.create_task(compiler.compile(constraint))
+    others = [asyncio.create_task(compiler.compile(constraint)) for _ in range(3)]
+    await asyncio.sleep(0)
+    first.cancel()
+
+    keys = {compiled.key for compiled in await asyncio.gather(*others)}
+
+    assert {constraint.key} == keys
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_refusals_name_every_keyword_and_are_remembered(compiler: Compiler) -> None:
+    """The caller reads what to change, and asking again costs nothing."""
+    constraint = json_schema(closed(a={"type": "array", "uniqueItems": True}, b={"not": STRING}))
+    for _ in range(2):
+        with pytest.raises(
+            SchemaError, match=r"`uniqueItems` at `#/properties/a`.*`not` at `#/properties/b`"
+        ) as caught:
+            await compiler.compile(constraint)
+
+        assert ("#/properties/a", "uniqueItems") == (caught.value.pointer, caught.value.keyword)
+    assert compiler.is_cached(constraint)
+
+
+def nested(depth: int) -> Any:
+    schema: Any = INTEGER
+    for _ in range(depth):
+        schema = closed(a=schema)
+    return schema
+
+
+HOSTILE: dict[str, Any] = {
+    "nesting 300": nested(300),
+    "nesting 5000": nested(5000),
+    "enum 100k": {"enum": [f"value {i}" for i in range(100_000)]},
+    "enum 5k": {"enum": list(range(5000))},
+    "1000 optional properties": {"type": "object", "properties": {f"p{i}": STRING for i in range(1000)}},
+    "nested repetitions": {"type": "string", "pattern": "((a{0,100}){0,100}){0,100}"},
+    "wide gaps": {"type": "string", "pattern": "^.{0,256}x.{0,256}y.{0,256}$"},
+    "exploding pattern": {"type": "string", "pattern": "^(a|b)*a(a|b){30}$"},
+    "recursion bomb": {"$defs": {"A": closed(a={"$ref": "#/$defs/A"}, b={"$ref": "#/$defs/A"})}, "$ref": "#/$defs/A"},
+    "remote reference": {"$ref": "http://127.0.0.1:9/schema"},
+    "1 MB": {"type": "object", "description": "x" * 2**20},
+    "invalid pattern": {"type": "string", "pattern": "(["},
+    "lookbehind": {"type": "string", "pattern": "(?<=a)b"},
+    "null byte": {"type": "string", "pattern": "a\0b"},
+    "huge counts": {"type": "string", "minLength": 10**12},
+    "huge bounds": {"type": "number", "minimum": 1e308},
+    "many minimum items": {"type": "array", "items": INTEGER, "minItems": 10**9},
+    "not JSON": {"type": {1, 2}},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_hostile_schemas_are_refused_in_time(name: str, compiler: Compiler) -> None:
+    """Each costs an error and at most seconds, and the worker goes on."""
+    start = time.monotonic()
+
+    with pytest.raises((SchemaError, CompileFailed)):
+        await compiler.compile(json_schema(HOSTILE[name]))
+
+    assert time.monotonic() - start < 10
+    assert (await compiler.compile(json_schema(STRING))).data
+
+
+CHAIN = {f"{i}": closed(a={"$ref": f"#/$defs/{i + 1}"}) for i in range(400)} | {"400": INTEGER}
+STRANGE: dict[str, Any] = {
+    "chain of references": {"$ref": "#/$defs/0", "$defs": CHAIN},
+    "huge maxItems": {"type": "array", "items": INTEGER, "maxItems": 10**12},
+    "nested loops": {"type": "string", "pattern": "^(((a*)*)*)*$"},
+}
+
+
+@pytest.mark.parametrize("schema", STRANGE.values(), ids=STRANGE)
+async def test_strange_schemas_compile(schema: Any, compiler: Compiler) -> None:
+    """What looks costly and is not gets its grammar."""
+    assert (await compiler.compile(json_schema(schema))).data
+
+
+async def test_slow_schemas_are_cut_short(vocabulary: Any, examples: dict[str, Any]) -> None:
+    """At the deadline the worker is killed and replaced, and only the slow schema is lost."""
+    compiler = new_compiler(vocabulary, wall_seconds=0.05, cpu_seconds=20, retry_seconds=30)
+    await compiler.start()
+    try:
+        slow = json_schema(examples["formats"] | {"title": "slow"})
+        with pytest.raises(CompileTimeout, match=r"0\.05 s"):
+            await compiler.compile(slow)
+        pid = worker_pid(compiler)
+        assert compiler.is_cached(slow)
+        assert (await compiler.compile(json_schema(INTEGER))).data
+        assert pid == worker_pid(compiler)
+    finally:
+        await compiler.close()
+    assert not is_running(pid)
+
+
+async def test_a_dead_worker_is_replaced(vocabulary: Any) -> None:
+    """A worker that somebody kills costs no request."""
+    compiler = new_compiler(vocabulary)
+    await compiler.start()
+    try:
+        await compiler.compile(json_schema(INTEGER))
+        os.kill(worker_pid(compiler), signal.SIGKILL)
+
+        assert (await compiler.compile(json_schema(STRING))).data
+    finally:
+        await compiler.close()
+
+
+async def test_a_worker_that_cannot_start_is_our_fault(vocabulary: Any, tmp_path: Any) -> None:
+    """Without a tokenizer there is an error that is not the schema's, and it is not remembered."""
+    compiler = Compiler(tmp_path / "none", vocabulary.size, vocabulary.stop_token_ids)
+    await compiler.start()
+    try:
+        with pytest.raises(WorkerError, match="could not start"):
+            await compiler.compile(json_schema(INTEGER))
+        assert not compiler.is_cached(json_schema(INTEGER))
+    finally:
+        await compiler.close()
+
+
+GATEWAY = """
+import asyncio, os, sys
+from outrider.structured.compiler import Compiler
+from outrider.structured.constraint import Constraint
+
+async def main():
+    compiler = Compiler(sys.argv[1], int(sys.argv[2]), (int(sys.argv[3]),))
+    await compiler.start()
+    await compiler.compile(Constraint("json_object"))
+    foreign = sorted({"torch", "xgrammar", "transformers", "jsonschema"} & sys.modules.keys())
+    print(repr(compiler).partition("worker ")[2].partition("]")[0], *foreign, flush=True)
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_gateway_stays_light_and_leaves_nothing(vocabulary: Any) -> None:
+    """A process that compiles imports no torch, and when it is killed its worker ends by itself."""
+    arguments = [str(vocabulary.path), str(vocabulary.size), str(vocabulary.stop_token_ids[0])]
+    gateway = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-P", "-c", GATEWAY, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    pid, *foreign = gateway.stdout.split()
+
+    assert [] == foreign
+    async with asyncio.timeout(10):
+        while is_running(int(pid)):
+            await asyncio.sleep(0.05)
+
+
+async def test_pydantic_models_compile(compiler: Compiler, examples: dict[str, Any]) -> None:
+    """A model of ordinary size is ready well within a second."""
+    start = time.monotonic()
+    await compiler.compile(json_schema(examples["Person"]))
+
+    assert time.monotonic() - start < 5
