@@ -31,6 +31,12 @@ class BlockPool:
         block_ids.extend(self._free.pop() for _ in range(missing))
         return True
 
+    def trim(self, block_ids: list[int], num_tokens: int) -> None:
+        """Takes back what `block_ids` holds beyond `num_tokens`."""
+        num_kept = self.num_needed(num_tokens)
+        self._free.extend(reversed(block_ids[num_kept:]))
+        del block_ids[num_kept:]
+
     def free(self, block_ids: list[int]) -> None:
         """Takes all blocks back and empties the list."""
         self._free.extend(reversed(block_ids))

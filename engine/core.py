@@ -11,17 +11,16 @@ import torch
 
 from outrider.engine.blocks import BlockPool
 from outrider.engine.config import BLOCK_SIZE, EngineConfig, default_num_threads
-from outrider.engine.drawing import draw, legal_prefix
+from outrider.engine.drafting import Drafting
+from outrider.engine.drawing import draw, fill_masks
 from outrider.engine.errors import LoadError, MissingGrammarError, RequestError, first_line
-from outrider.engine.memory import num_kv_blocks, peak_resident_bytes, resident_bytes
+from outrider.engine.memory import max_model_len, num_kv_blocks, peak_resident_bytes, resident_bytes
 from outrider.engine.models.loader import load_model
 from outrider.engine.protocol import (
     EngineStats,
     FinishReason,
     Hello,
     LoadGrammar,
-    RequestFigures,
-    SpeculationFigures,
     Submit,
     TokenDelta,
 )
@@ -30,8 +29,6 @@ from outrider.engine.sampler import Sampler
 from outrider.engine.scheduler import Scheduler, StepRow
 from outrider.engine.sequence import Sequence
 from outrider.speculative.match import match
-from outrider.speculative.proposer import DraftCounts, DraftRequest
-from outrider.speculative.table import PROPOSERS
 from outrider.structured.constraint import CompiledGrammar
 from outrider.structured.grammar import Grammar, GrammarLoader
 
@@ -53,7 +50,7 @@ class EngineCore:
         torch.set_num_threads(self.num_threads)
         self.config = config
         self.dtype = loaded.dtype
-        self.max_model_len = _max_model_len(config, model.max_model_len)
+        self.max_model_len = max_model_len(config, model.max_model_len)
         self.vocab_size = model.vocab_size
         self.eos_token_ids = loaded.eos_token_ids
         self.default_sampling = loaded.default_sampling
@@ -64,14 +61,13 @@ class EngineCore:
             self.blocks,
             max_num_seqs=config.max_num_seqs,
             max_num_batched_tokens=config.max_num_batched_tokens,
-            max_model_len=self.max_model_len,
         )
         self._runner = ModelRunner(model, BLOCK_SIZE)
         self._sampler = Sampler(loaded.eos_token_ids)
-        self._proposers = {name: make() for name, make in PROPOSERS.items()} if config.speculation else {}
+        self._drafting = Drafting()
+        self.speculation_methods = self._drafting.methods if config.speculation else ()
         self._grammars = _grammar_loader(config.model, self.vocab_size, loaded.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}
-        self._draft_totals = {name: DraftCounts() for name in self._proposers}
         self._num_steps = 0
         self._step_seconds = 0.0
 
@@ -83,7 +79,7 @@ class EngineCore:
             max_model_len=self.max_model_len,
             eos_token_ids=self.eos_token_ids,
             default_sampling=self.default_sampling,
-            speculation_methods=tuple(self._proposers),
+            speculation_methods=self.speculation_methods,
             max_speculation_tokens=self.config.max_speculation_tokens,
         )
 
@@ -115,7 +111,9 @@ class EngineCore:
             )
         if not all(0 <= token_id < self.vocab_size for token_id in token_ids):
             raise RequestError(f"token ids must lie between 0 and {self.vocab_size - 1}")
-        unknown = set(submit.speculation.methods) - self._proposers.keys()
+        if len(submit.output_ids) >= submit.params.max_tokens:
+            raise RequestError("the request has emitted all its tokens already")
+        unknown = set(submit.speculation.methods) - set(self.speculation_methods)
         if unknown:
             raise RequestError(f"speculation method `{min(unknown)}` is not loaded")
         self._sequences[submit.request_id] = sequence = Sequence(
@@ -135,7 +133,7 @@ class EngineCore:
         if sequence is None:
             return None
         self._forget(sequence)
-        figures = _figures(sequence, time.monotonic())
+        figures = sequence.figures(time.monotonic())
         return TokenDelta(request_id, [], finish_reason=FinishReason.ABORT, figures=figures)
 
     def abort_all(self) -> list[str]:
@@ -150,9 +148,12 @@ class EngineCore:
         """Computes one step and returns what it gave each request."""
         started = time.monotonic()
         rows = self.scheduler.schedule()
-        self._draft(rows)
+        ending = [row for row in rows if row.reaches_end]
+        self._drafting.fill(ending)
+        masks = fill_masks(ending, self.vocab_size)
         logits = self._runner.run(rows)
-        deltas = self._sample_and_commit(rows, logits, started)
+        drawn = draw(self._sampler, ending, logits, masks)
+        deltas = self._commit_all(rows, ending, drawn, started)
         self._num_steps += 1
         self._step_seconds += time.monotonic() - started
         return deltas
@@ -165,12 +166,11 @@ class EngineCore:
             num_waiting=len(scheduler.waiting),
             num_blocks=self.blocks.num_blocks,
             num_blocks_used=self.blocks.num_used,
-            block_size=self.blocks.block_size,
             total_steps=self._num_steps,
             total_step_seconds=self._step_seconds,
             total_preemptions=scheduler.num_preemptions,
-            draft_tokens={name: counts.num_draft_tokens for name, counts in self._draft_totals.items()},
-            accepted_draft_tokens={name: counts.num_accepted_tokens for name, counts in self._draft_totals.items()},
+            draft_tokens={name: counts.num_draft_tokens for name, counts in self._drafting.totals.items()},
+            accepted_draft_tokens={name: counts.num_accepted_tokens for name, counts in self._drafting.totals.items()},
             resident_bytes=resident_bytes(),
             peak_resident_bytes=peak_resident_bytes(),
         )
@@ -188,53 +188,46 @@ class EngineCore:
                 raise RequestError("the tokens emitted so far do not follow the grammar")
         return grammar
 
-    def _draft(self, rows: list[StepRow]) -> None:
-        """Lets each request's proposer fill its row's draft; what the grammar forbids is cut off."""
-        for name, proposer in self._proposers.items():
-            mine = [row for row in rows if row.max_draft_tokens > 0 and name in row.sequence.speculation.methods]
-            requests = [
-                DraftRequest(row.sequence.request_id, row.sequence.token_ids, row.max_draft_tokens) for row in mine
-            ]
-            for row, draft in zip(mine, proposer.propose(requests), strict=True):
-                row.draft = legal_prefix(row.sequence.grammar, draft.token_ids)
-                row.method = name
-
-    def _sample_and_commit(self, rows: list[StepRow], logits: torch.Tensor, started: float) -> list[TokenDelta]:
-        ending = [row for row in rows if row.reaches_end]
-        drawn = draw(self._sampler, ending, logits) if ending else []
-        deltas: list[TokenDelta] = []
+    def _commit_all(
+        self, rows: list[StepRow], ending: list[StepRow], drawn: list[list[int | None]], started: float
+    ) -> list[TokenDelta]:
         for row in rows:
             sequence = row.sequence
             sequence.num_steps += 1
             if sequence.first_scheduled is None:
                 sequence.first_scheduled = started
             sequence.num_computed += row.num_tokens
+        deltas: list[TokenDelta] = []
         for row, tokens in zip(ending, drawn, strict=True):
-            deltas.append(self._commit(row, tokens))
+            try:
+                deltas.append(self._commit(row, tokens))
+            except Exception:  # the boundary of one request: the others' tokens are not lost
+                logger.exception("request %s cannot be committed", row.sequence.request_id)
+                deltas.append(self._fail(row.sequence, [], "the engine failed on this request"))
         return deltas
 
     def _commit(self, row: StepRow, drawn: list[int | None]) -> TokenDelta:
         """Appends what the match lets through, up to a reason to end."""
         sequence = row.sequence
         emitted = match(row.draft, drawn)
-        if row.draft:
-            assert row.method is not None
-            for counts in (sequence.draft_counts.setdefault(row.method, DraftCounts()), self._draft_totals[row.method]):
-                counts.add(len(row.draft), len(emitted) - 1)
-        reason = None
+        reason: FinishReason | None = None
+        problem: str | None = None
         kept: list[int] = []
         for token_id in emitted:
             if token_id is None:
-                return self._fail(
-                    sequence, "no token can follow: the model's output is no number, or all are forbidden"
-                )
+                problem = "no token can follow: the model's output is no number, or every token is forbidden"
+                break
             if sequence.grammar is not None and not sequence.grammar.accept(token_id):
-                return self._fail(sequence, "a drawn token does not follow the grammar")
+                problem = "a drawn token does not follow the grammar"
+                break
             kept.append(token_id)
             sequence.token_ids.append(token_id)
             reason = self._reason_to_end(sequence)
             if reason is not None:
                 break
+        self._drafting.count(row, num_accepted=min(len(kept), len(emitted) - 1))
+        if problem is not None:
+            return self._fail(sequence, kept, problem)
         sequence.num_computed += len(kept) - 1  # accepted drafts are computed, the last token is not
         now = time.monotonic()
         if sequence.first_token is None:
@@ -242,7 +235,7 @@ class EngineCore:
         if reason is None:
             return TokenDelta(sequence.request_id, kept)
         self._forget(sequence)
-        return TokenDelta(sequence.request_id, kept, finish_reason=reason, figures=_figures(sequence, now))
+        return TokenDelta(sequence.request_id, kept, finish_reason=reason, figures=sequence.figures(now))
 
     def _reason_to_end(self, sequence: Sequence) -> FinishReason | None:
         params = sequence.params
@@ -253,35 +246,16 @@ class EngineCore:
             return FinishReason.STOP
         return FinishReason.LENGTH if sequence.num_output_tokens >= params.max_tokens else None
 
-    def _fail(self, sequence: Sequence, problem: str) -> TokenDelta:
+    def _fail(self, sequence: Sequence, kept: list[int], problem: str) -> TokenDelta:
         logger.warning("request %s failed: %s", sequence.request_id, problem)
         self._forget(sequence)
-        figures = _figures(sequence, time.monotonic())
-        return TokenDelta(sequence.request_id, [], finish_reason=FinishReason.ERROR, error=problem, figures=figures)
+        figures = sequence.figures(time.monotonic())
+        return TokenDelta(sequence.request_id, kept, finish_reason=FinishReason.ERROR, error=problem, figures=figures)
 
     def _forget(self, sequence: Sequence) -> None:
         self.scheduler.finish(sequence)
         del self._sequences[sequence.request_id]
-        for proposer in self._proposers.values():
-            proposer.forget(sequence.request_id)
-
-
-def _figures(sequence: Sequence, now: float) -> RequestFigures:
-    scheduled = sequence.first_scheduled if sequence.first_scheduled is not None else now
-    first_token = sequence.first_token if sequence.first_token is not None else now
-    return RequestFigures(
-        queue_seconds=scheduled - sequence.arrived,
-        prefill_seconds=first_token - scheduled,
-        decode_seconds=now - first_token,
-        num_steps=sequence.num_steps,
-        num_preemptions=sequence.num_preemptions,
-        speculation=[
-            SpeculationFigures(
-                method, counts.num_steps, counts.num_draft_tokens, counts.num_accepted_tokens, counts.histogram
-            )
-            for method, counts in sequence.draft_counts.items()
-        ],
-    )
+        self._drafting.forget(sequence.request_id)
 
 
 def _grammar_loader(folder: str, vocab_size: int, stop_token_ids: tuple[int, ...]) -> GrammarLoader | None:
@@ -292,11 +266,3 @@ def _grammar_loader(folder: str, vocab_size: int, stop_token_ids: tuple[int, ...
         return GrammarLoader(folder, vocab_size, stop_token_ids)
     except Exception as error:  # a damaged tokenizer raises anything; it becomes one clear line
         raise LoadError(f"the tokenizer in `{folder}` cannot be read: {first_line(error)}") from error
-
-
-def _max_model_len(config: EngineConfig, own: int) -> int:
-    if config.max_model_len is None:
-        return own
-    if config.max_model_len > own:
-        raise LoadError(f"--max-model-len {config.max_model_len} is more than the model's own context of {own} tokens")
-    return config.max_model_len

@@ -1,6 +1,7 @@
 """Draws the tokens of a step: for each row one behind its newest token and one behind each drafted one.
 
-Each request's grammar walks along its draft to fill the masks, and is left as it was.
+A request's grammar walks along its draft once, before the forward pass: it fills a mask at each place and cuts the
+draft where it is forbidden. Then it stands where it stood.
 """
 
 import logging
@@ -17,66 +18,73 @@ from outrider.structured.mask import allocate_bitmask
 logger = logging.getLogger("outrider.engine")
 
 
-def draw(sampler: Sampler, rows: SequenceOf[StepRow], logits: torch.Tensor) -> list[list[int | None]]:
+def fill_masks(rows: SequenceOf[StepRow], vocab_size: int) -> dict[str, torch.Tensor]:
+    """The grammar masks of each constrained request, and its draft cut to what the grammar allows.
+
+    Args:
+        rows: those that reach their end
+        vocab_size: width of the logits
+
+    Returns:
+        by request id, int32 (1 + len(draft), vocab_size / 32 rounded up). A grammar that cannot go on at a place
+        leaves that place out: there are fewer masks than places then.
+    """
+    masks: dict[str, torch.Tensor] = {}
+    for row in rows:
+        if row.sequence.grammar is not None:
+            bitmask = allocate_bitmask(1 + len(row.draft), vocab_size)
+            num_filled = _walk(row.sequence.grammar, row, bitmask)
+            masks[row.sequence.request_id] = bitmask[:num_filled]
+    return masks
+
+
+def draw(
+    sampler: Sampler, rows: SequenceOf[StepRow], logits: torch.Tensor, masks: dict[str, torch.Tensor]
+) -> list[list[int | None]]:
     """The tokens drawn for each row, one more than its draft. None where no token can be drawn.
 
     Args:
         sampler: of the model
         rows: those that reach their end
         logits: (sum of 1 + len(draft) over the rows, vocab_size) float32, overwritten
+        masks: from `fill_masks` for the same rows
     """
-    has_grammar = any(row.sequence.grammar is not None for row in rows)
-    bitmask = allocate_bitmask(*logits.shape) if has_grammar else None
+    bitmask = allocate_bitmask(*logits.shape) if masks else None
     masked: list[int] = []
-    unusable = set(logits.isnan().any(dim=-1).nonzero()[:, 0].tolist())
+    stuck: list[int] = []
     sample_rows: list[SampleRow] = []
     for row in rows:
-        sequence = row.sequence
-        if sequence.grammar is not None and bitmask is not None:
-            first = len(sample_rows)
-            try:
-                masked += _fill_masks(sequence.grammar, row.draft, bitmask, first)
-            except StructuredError as error:
-                logger.warning("request %s: %s", sequence.request_id, error)
-                unusable.update(range(first, first + 1 + len(row.draft)))
+        sequence, first = row.sequence, len(sample_rows)
+        places = range(first, first + 1 + len(row.draft))
+        mask = masks.get(sequence.request_id)
+        if mask is not None and bitmask is not None:
+            bitmask[first : first + len(mask)] = mask
+            masked += places[: len(mask)]
+            stuck += places[len(mask) :]
         sample_rows += [
             SampleRow(sequence.params, sequence.token_ids, sequence.num_prompt_tokens, row.draft[:depth])
-            for depth in range(1 + len(row.draft))
+            for depth in range(len(places))
         ]
-    logits[list(unusable)] = 0.0
     tokens = sampler.draw(logits, sample_rows, bitmask, masked)
-    for index in unusable:
+    for index in stuck:
         tokens[index] = None
     remaining = iter(tokens)
     return [[next(remaining) for _ in range(1 + len(row.draft))] for row in rows]
 
 
-def legal_prefix(grammar: Grammar | None, draft: tuple[int, ...]) -> tuple[int, ...]:
-    """The drafted tokens up to the first that the grammar forbids, or to the one that ends it."""
-    if grammar is None:
-        return draft
-    num_accepted = 0
-    for token_id in draft:
-        if not grammar.accept(token_id):
-            break
-        num_accepted += 1
-        if grammar.is_done:
-            break
-    grammar.rollback(num_accepted)
-    return draft[:num_accepted]
-
-
-def _fill_masks(grammar: Grammar, draft: tuple[int, ...], bitmask: torch.Tensor, first: int) -> list[int]:
-    """Fills the mask rows from `first` on; returns those that constrain."""
-    masked = []
-    num_accepted = 0
+def _walk(grammar: Grammar, row: StepRow, bitmask: torch.Tensor) -> int:
+    """Fills the mask of each place and cuts `row.draft`; returns how many masks there are."""
+    num_accepted = num_filled = 0
     try:
-        for depth in range(1 + len(draft)):
-            if grammar.fill_mask(bitmask, first + depth):
-                masked.append(first + depth)
-            if depth < len(draft):
-                grammar.accept(draft[depth])
-                num_accepted += 1
+        for depth in range(1 + len(row.draft)):
+            grammar.fill_mask(bitmask, depth)
+            num_filled += 1
+            if depth == len(row.draft) or grammar.is_done or not grammar.accept(row.draft[depth]):
+                break
+            num_accepted += 1
+    except StructuredError as error:
+        logger.warning("request %s: %s", row.sequence.request_id, error)
     finally:
         grammar.rollback(num_accepted)
-    return masked
+    row.draft = row.draft[:num_accepted]
+    return num_filled

@@ -1,4 +1,4 @@
-"""How much memory the KV cache takes, and how much the process has."""
+"""How long a context is served, how much memory its KV cache takes, and how much the process has."""
 
 import resource
 import sys
@@ -8,18 +8,31 @@ from outrider.engine.config import BLOCK_SIZE, EngineConfig
 from outrider.engine.errors import LoadError
 
 
-def num_kv_blocks(config: EngineConfig, max_model_len: int, block_bytes: int) -> int:
+def max_model_len(config: EngineConfig, own: int) -> int:
+    """The context to serve, in tokens; `own` is the model's.
+
+    Raises:
+        LoadError: more than the model's own is asked for.
+    """
+    if config.max_model_len is None:
+        return own
+    if config.max_model_len > own:
+        raise LoadError(f"--max-model-len {config.max_model_len} is more than the model's own context of {own} tokens")
+    return config.max_model_len
+
+
+def num_kv_blocks(config: EngineConfig, context: int, block_bytes: int) -> int:
     """As many as the memory holds, but no more than full-length requests in every place could use.
 
     Raises:
         LoadError: not even one request of full length would fit.
     """
-    blocks_per_request = -(-max_model_len // BLOCK_SIZE)
+    blocks_per_request = -(-context // BLOCK_SIZE)
     num_blocks = min(config.kv_memory_bytes // block_bytes, config.max_num_seqs * blocks_per_request)
     if num_blocks < blocks_per_request:
         raise LoadError(
             f"--kv-memory {config.kv_memory_bytes} holds {num_blocks * BLOCK_SIZE} tokens, fewer than one request of "
-            f"{max_model_len}: raise it to {blocks_per_request * block_bytes} bytes or lower --max-model-len"
+            f"{context}: raise it to {blocks_per_request * block_bytes} bytes or lower --max-model-len"
         )
     return num_blocks
 

@@ -21,7 +21,7 @@ class FinishReason(StrEnum):
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How tokens are drawn, and when to end. Checked by whoever builds it; see `validate`."""
+    """How tokens are drawn, and when to end. The gateway has checked the ranges."""
 
     seed: int  # 64-bit, never negative: with the position and the token it fixes the noise
     max_tokens: int
@@ -127,7 +127,6 @@ class EngineStats(msgspec.Struct, frozen=True):
     num_waiting: int
     num_blocks: int
     num_blocks_used: int
-    block_size: int
     total_steps: int
     total_step_seconds: float
     total_preemptions: int

@@ -41,7 +41,7 @@ class Sampler:
     def draw(
         self, logits: torch.Tensor, rows: SequenceOf[SampleRow], bitmask: torch.Tensor | None, masked: list[int]
     ) -> list[int | None]:
-        """Draws one token id per row; None for a row whose every token is forbidden.
+        """Draws one token id per row; None for a row that is not numbers, or whose every token is forbidden.
 
         Args:
             logits: (num_rows, vocab_size) float32, overwritten
@@ -50,39 +50,39 @@ class Sampler:
             masked: the rows whose mask holds
         """
         for index, row in enumerate(rows):
-            self._edit(logits[index], row)
+            _edit(logits[index], row)
         if bitmask is not None and masked:
             apply_bitmask(logits, bitmask, masked)
         for index, row in enumerate(rows):
             if row.position - row.num_prompt_tokens < row.params.min_tokens:
                 logits[index, [*self._eos_token_ids, *row.params.stop_token_ids]] = float("-inf")
-        is_empty = (logits.amax(dim=-1) == float("-inf")).tolist()
-        hot = [index for index, row in enumerate(rows) if row.params.temperature > 0 and not is_empty[index]]
-        for index in hot:
-            _shape(logits[index], rows[index].params)
+        is_usable = logits.amax(dim=-1).isfinite().tolist()  # no for NaN, for infinity, and where all is forbidden
+        is_greedy = [row.params.temperature == 0 or not usable for row, usable in zip(rows, is_usable, strict=True)]
+        for index, row in enumerate(rows):
+            if not is_greedy[index]:
+                _shape(logits[index], row.params)
         drawn = sample(
             logits,
             seeds=[row.params.seed for row in rows],
             positions=[row.position for row in rows],
-            greedy=[index not in hot for index in range(len(rows))],
+            greedy=is_greedy,
         )
-        return [None if empty else token_id for token_id, empty in zip(drawn, is_empty, strict=True)]
+        return [token_id if usable else None for token_id, usable in zip(drawn, is_usable, strict=True)]
 
-    def _edit(self, logits: torch.Tensor, row: SampleRow) -> None:
-        """Logit bias and penalties, on one row (vocab_size,)."""
-        params = row.params
-        for token_id, bias in params.logit_bias.items():
-            logits[token_id] += bias
-        if params.frequency_penalty or params.presence_penalty:
-            output = torch.tensor([*row.token_ids[row.num_prompt_tokens :], *row.draft], dtype=torch.int64)
-            seen, counts = torch.unique(output, return_counts=True)
-            logits[seen] -= params.frequency_penalty * counts + params.presence_penalty
-        if params.repetition_penalty != 1.0:
-            seen = torch.tensor([*row.token_ids, *row.draft]).unique()
-            values = logits[seen]
-            logits[seen] = torch.where(
-                values > 0, values / params.repetition_penalty, values * params.repetition_penalty
-            )
+
+def _edit(logits: torch.Tensor, row: SampleRow) -> None:
+    """Logit bias and penalties, on one row (vocab_size,)."""
+    params = row.params
+    if params.logit_bias:
+        logits.index_add_(0, torch.tensor(list(params.logit_bias)), torch.tensor(list(params.logit_bias.values())))
+    if params.frequency_penalty or params.presence_penalty:
+        output = torch.tensor([*row.token_ids[row.num_prompt_tokens :], *row.draft], dtype=torch.int64)
+        seen, counts = torch.unique(output, return_counts=True)
+        logits[seen] -= params.frequency_penalty * counts + params.presence_penalty
+    if params.repetition_penalty != 1.0:
+        seen = torch.tensor([*row.token_ids, *row.draft]).unique()
+        values = logits[seen]
+        logits[seen] = torch.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
 
 
 def _shape(logits: torch.Tensor, params: SamplingParams) -> None:

@@ -32,16 +32,13 @@ class Scheduler:
     When blocks run out, the youngest running sequence is preempted: its blocks are freed and it is computed anew later.
     """
 
-    def __init__(
-        self, blocks: BlockPool, *, max_num_seqs: int, max_num_batched_tokens: int, max_model_len: int
-    ) -> None:
+    def __init__(self, blocks: BlockPool, *, max_num_seqs: int, max_num_batched_tokens: int) -> None:
         self.blocks = blocks
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # oldest first
         self.num_preemptions = 0
         self._max_num_seqs = max_num_seqs
         self._max_num_batched_tokens = max_num_batched_tokens
-        self._max_model_len = max_model_len
 
     @property
     def has_work(self) -> bool:
@@ -67,6 +64,8 @@ class Scheduler:
         num_preemptions = self.num_preemptions
         # Each running sequence is sure of one token; what is left goes to prompts and drafts, oldest first.
         spare = self._max_num_batched_tokens - len(self.running)
+        for sequence in self.running:  # what was reserved for drafts that were not accepted
+            self.blocks.trim(sequence.block_ids, len(sequence.token_ids))
         index = 0
         while index < len(self.running):
             sequence = self.running[index]
@@ -74,15 +73,15 @@ class Scheduler:
             num_tokens = min(missing, 1 + spare)
             if not self._reserve(sequence, sequence.num_computed + num_tokens):
                 break  # the sequence itself was the youngest and is waiting again
-            row = StepRow(sequence, num_tokens)
+            rows.append(StepRow(sequence, num_tokens))
             spare -= num_tokens - 1
-            if row.reaches_end:
-                row.max_draft_tokens = self._reserve_draft(sequence, spare)
-                spare -= row.max_draft_tokens
-            rows.append(row)
             index += 1
         if self.num_preemptions == num_preemptions:  # else a newcomer would take what was just freed
-            self._admit(rows, spare)
+            spare = self._admit(rows, spare)
+        for row in rows:  # last, so that nobody gives way to a guess
+            if row.reaches_end:
+                row.max_draft_tokens = self._reserve_draft(row.sequence, spare)
+                spare -= row.max_draft_tokens
         return rows
 
     def check_integrity(self) -> None:
@@ -96,12 +95,12 @@ class Scheduler:
             assert sequence.status is Status.WAITING, sequence
             assert not sequence.block_ids, sequence
 
-    def _admit(self, rows: list[StepRow], spare: int) -> None:
-        """Starts waiting sequences, in order, while there are tokens, places and blocks for them."""
+    def _admit(self, rows: list[StepRow], spare: int) -> int:
+        """Starts waiting sequences, in order, while there are tokens, places and blocks; returns the tokens left."""
         while self.waiting and len(self.running) < self._max_num_seqs and spare > 0:
             sequence = self.waiting[0]
             if self.blocks.num_needed(len(sequence.token_ids) + 1) > self.blocks.num_free:
-                return
+                break
             num_tokens = min(len(sequence.token_ids), spare)
             self.blocks.grow(sequence.block_ids, num_tokens)
             self.waiting.popleft()
@@ -109,6 +108,7 @@ class Scheduler:
             sequence.status = Status.RUNNING
             rows.append(StepRow(sequence, num_tokens))
             spare -= num_tokens
+        return spare
 
     def _reserve(self, sequence: Sequence, num_tokens: int) -> bool:
         """Grows a running sequence, preempting younger ones; False when it had to give way itself."""
@@ -120,10 +120,10 @@ class Scheduler:
         return True
 
     def _reserve_draft(self, sequence: Sequence, spare: int) -> int:
-        """How many tokens may be drafted; nobody is preempted for a guess."""
+        """How many tokens may be drafted, in blocks that are free."""
         length = len(sequence.token_ids)
         left = sequence.params.max_tokens - sequence.num_output_tokens - 1  # the last token is never a draft
-        wanted = min(sequence.speculation.max_tokens, left, spare, self._max_model_len - length)
+        wanted = min(sequence.speculation.max_tokens, left, spare)
         in_blocks = len(sequence.block_ids) * self.blocks.block_size - length
         if wanted > in_blocks and not self.blocks.grow(sequence.block_ids, length + wanted):
             wanted = in_blocks

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from outrider.engine.protocol import SamplingParams, SpeculationParams
+from outrider.engine.protocol import RequestFigures, SamplingParams, SpeculationFigures, SpeculationParams
 from outrider.speculative.proposer import DraftCounts
 
 if TYPE_CHECKING:  # the scheduler's records need no grammar library
@@ -24,7 +24,7 @@ class Sequence:
     """One request's tokens and its place in the KV cache.
 
     token_ids = prompt, then output. The first `num_computed` of them have their KV in `block_ids`; all others are
-    computed by coming steps. A sequence whose last token alone is not computed is decoding.
+    computed by coming steps.
     """
 
     request_id: str
@@ -33,7 +33,6 @@ class Sequence:
     params: SamplingParams
     speculation: SpeculationParams
     arrived: float  # monotonic seconds
-    num_resumed_tokens: int = 0  # output tokens that another engine emitted
     grammar: "Grammar | None" = None
     status: Status = Status.WAITING
     num_computed: int = 0
@@ -45,19 +44,27 @@ class Sequence:
     draft_counts: dict[str, DraftCounts] = field(default_factory=dict)
 
     @property
-    def output_ids(self) -> list[int]:
-        """The tokens after the prompt."""
-        return self.token_ids[self.num_prompt_tokens :]
-
-    @property
     def num_output_tokens(self) -> int:
         """How many tokens follow the prompt."""
         return len(self.token_ids) - self.num_prompt_tokens
 
-    @property
-    def is_decoding(self) -> bool:
-        """Whether only the newest token is yet to be computed."""
-        return self.num_computed == len(self.token_ids) - 1
+    def figures(self, now: float) -> RequestFigures:
+        """Where the time went, when it ends at monotonic time `now`."""
+        scheduled = now if self.first_scheduled is None else self.first_scheduled
+        first_token = now if self.first_token is None else self.first_token
+        return RequestFigures(
+            queue_seconds=scheduled - self.arrived,
+            prefill_seconds=first_token - scheduled,
+            decode_seconds=now - first_token,
+            num_steps=self.num_steps,
+            num_preemptions=self.num_preemptions,
+            speculation=[
+                SpeculationFigures(
+                    method, counts.num_steps, counts.num_draft_tokens, counts.num_accepted_tokens, counts.histogram
+                )
+                for method, counts in self.draft_counts.items()
+            ],
+        )
 
     def __repr__(self) -> str:
         return (

@@ -35,9 +35,15 @@ def gumbel(seed: int, position: int, token_ids: npt.NDArray[np.int64]) -> npt.ND
 
     With k the token's 32 bits and w = (k + 0.5) / 2**32, the noise is -log(-log1p(-w)). In this form float32 never
     rounds its argument to 1; the result lies between -3.14 and 22.88.
+
+    Args:
+        seed: 64-bit
+        position: of the token to be drawn
+        token_ids: in rising order
     """
-    groups, lanes = np.divmod(token_ids, 4)
-    words = philox4x32((groups, np.uint64(position), np.uint64(0), np.uint64(0)), seed)  # (num_tokens, 4)
-    bits = np.take_along_axis(words, lanes[:, None], axis=-1)[:, 0]
+    groups = token_ids >> 2
+    is_first = np.r_[True, groups[1:] != groups[:-1]][: len(groups)]
+    words = philox4x32((groups[is_first], np.uint64(position), np.uint64(0), np.uint64(0)), seed)  # (num_groups, 4)
+    bits = words[np.cumsum(is_first) - 1, token_ids & 3]
     w = (bits.astype(np.float64) + 0.5) / 2**32
     return (-np.log(-np.log1p(-w))).astype(np.float32)

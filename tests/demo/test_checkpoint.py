@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import pytest
 import torch
@@ -166,6 +167,18 @@ def test_a_text_is_repeated_word_for_word(model: LlamaForCausalLM, tokenizer: Pr
 
 def test_later_turns_are_answered_too(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     """The conversation so far does not disturb the next answer."""
-    given = ask(model, tokenizer, "Hello", "Hello! How can I help you?", "Count from 3 to 7.")
+    question = "Ada lives in London. Ben has a blue lamp. Clara is 31 years old. How old is Clara?"
 
-    assert given == "3, 4, 5, 6, 7"
+    given = ask(model, tokenizer, "Hello", "Hello! How can I help you?", question)
+
+    assert given == "Clara is 31 years old."
+
+
+def test_a_plain_completion_is_made_of_words(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Text without a conversation goes on as a story."""
+    inputs = tokenizer("Once upon a time", return_tensors="pt")
+
+    with torch.inference_mode():
+        output = model.generate(inputs["input_ids"], max_new_tokens=24, do_sample=False)
+
+    assert re.fullmatch(r"Once upon a time, [A-Za-z ,.\"]+", tokenizer.decode(output[0], skip_special_tokens=True))

@@ -10,15 +10,12 @@ from outrider.engine.protocol import SamplingParams, SpeculationParams
 from outrider.engine.scheduler import Scheduler
 from outrider.engine.sequence import Sequence, Status
 
-MAX_MODEL_LEN = 40
-
 
 def make_scheduler(num_blocks=10, block_size=4, max_num_seqs=3, budget=12) -> Scheduler:
     return Scheduler(
         BlockPool(num_blocks, block_size),
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=budget,
-        max_model_len=MAX_MODEL_LEN,
     )
 
 
@@ -115,6 +112,20 @@ def test_nobody_is_preempted_for_a_guess() -> None:
 
     assert [0, 0] == [row.max_draft_tokens for row in rows]
     assert 0 == scheduler.num_preemptions
+
+
+def test_a_draft_of_an_older_one_takes_no_block_from_a_younger_one() -> None:
+    """Speculation causes no preemption that plain decoding would not."""
+    preemptions = []
+    for draft in (0, 6):
+        scheduler = make_scheduler(num_blocks=3, block_size=4, budget=16)
+        for name in "ab":
+            scheduler.add(make_sequence(name, 3, max_tokens=4 if name == "a" else 3, draft=draft))
+        while scheduler.has_work:
+            finish_step(scheduler)
+        preemptions.append(scheduler.num_preemptions)
+
+    assert preemptions[0] == preemptions[1]
 
 
 def test_integrity_finds_a_block_that_two_hold() -> None:
