@@ -15,7 +15,6 @@ class EngineConfig:
 
     model: str  # a checkpoint folder
     dtype: str = "auto"  # auto (the checkpoint's own), float32 or bfloat16
-    device: str = "auto"  # auto (cuda when there is one), cpu or cuda
     max_model_len: int | None = None  # tokens, prompt and output; the model's own when None
     max_num_seqs: int = 64  # requests that share a step
     max_num_batched_tokens: int = 1024  # tokens of one step: the budget that long prompts are split by
@@ -27,8 +26,6 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"dtype must be auto, float32 or bfloat16, not `{self.dtype}`")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device must be auto, cpu or cuda, not `{self.device}`")
         for name in ("max_num_seqs", "max_num_batched_tokens", "kv_memory_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -7,33 +7,36 @@ class Detokenizer:
     """Grows one text. The pieces joined are exactly the decoded whole, and no piece ends inside a character.
 
     A token is decoded beside the few before it, because its text can depend on them; so the cost of a token does not
-    grow with the text.
+    grow with the text, unless that is an endless row of bytes that are no character.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode
-        self._token_ids: list[int] = []
-        self._context = 0  # where the tokens begin that new ones are decoded beside
-        self._shown = 0  # tokens before this place are in the text
+        self._token_ids: list[int] = []  # the newest: `_num_shown` that are in the text, then those that are not yet
+        self._num_shown = 0
 
     def add(self, token_id: int) -> str:
         """The text that the token adds; empty while a character is incomplete."""
         self._token_ids.append(token_id)
         text = self._new_text()
-        if not text or text.endswith("\ufffd"):
+        if not text:  # a special token shows nothing and changes nothing
+            self._token_ids.pop()
             return ""
-        self._context, self._shown = self._shown, len(self._token_ids)
+        if text.endswith("\ufffd"):
+            return ""
+        self._token_ids = self._token_ids[self._num_shown :]
+        self._num_shown = len(self._token_ids)
         return text
 
     def finish(self) -> str:
         """What is left when no more tokens come: the U+FFFD of an incomplete character, or nothing."""
         text = self._new_text()
-        self._context = self._shown = len(self._token_ids)
+        self._num_shown = len(self._token_ids)
         return text
 
     def _new_text(self) -> str:
-        shown = self._decode(self._token_ids[self._context : self._shown])
-        return self._decode(self._token_ids[self._context :])[len(shown) :]
+        shown = self._decode(self._token_ids[: self._num_shown])
+        return self._decode(self._token_ids)[len(shown) :]
 
 
 class StopStrings:

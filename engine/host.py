@@ -17,11 +17,15 @@ logger = logging.getLogger("outrider.engine")
 
 
 class EngineHost:
-    """The step loop. Owns the thread; `stop` ends it after the step under way."""
+    """The step loop. Owns the thread; `stop` ends it after the step under way.
 
-    def __init__(self, core: EngineCore, publish: Callable[[StepOutputs], None]) -> None:
+    Both callbacks run on the step thread: `publish` once per step, `on_end` when the loop has ended for any reason.
+    """
+
+    def __init__(self, core: EngineCore, publish: Callable[[StepOutputs], None], on_end: Callable[[], None]) -> None:
         self._core = core
         self._publish = publish
+        self._on_end = on_end
         self._inbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="outrider-step", daemon=True)
 
@@ -39,10 +43,17 @@ class EngineHost:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception:  # the end of the thread: an engine that cannot step must not look alive
+            logger.critical("the engine's step loop broke", exc_info=True)
+        finally:
+            self._on_end()
+
+    def _loop(self) -> None:
         while True:
             deltas: list[TokenDelta] = []
-            commands = self._take()
-            for command in commands:
+            for command in self._take():
                 if command is None:
                     return
                 delta = self._obey(command)
@@ -50,7 +61,7 @@ class EngineHost:
                     deltas.append(delta)
             if self._core.has_work:
                 deltas += self._step()
-            elif not self._core.scheduler.running:
+            else:
                 self._core.scheduler.check_integrity()
             self._publish(StepOutputs(deltas, self._core.stats()))
 
@@ -83,7 +94,7 @@ class EngineHost:
                 try:
                     self._core.load_grammar(command)
                 except StructuredError:
-                    logger.exception("a compiled grammar cannot be loaded; requests that name it will fail")
+                    logger.exception("a compiled grammar cannot be loaded; the requests that name it fail")
         return None
 
     def _step(self) -> list[TokenDelta]:

@@ -35,25 +35,24 @@ def run_engine(config: EngineConfig, listener: socket.socket) -> None:
 
 
 def listen_on(address: str) -> socket.socket:
-    """A listening socket for `unix:/path`, `tcp:host:port` on this machine, or `fd:N`, one that was inherited.
+    """A listening socket for `unix:/path`, or `fd:N`, one that was inherited.
 
     Raises:
         LoadError: the address cannot be used.
     """
     kind, _, place = address.partition(":")
+    if kind not in ("unix", "fd") or (kind == "fd" and not place.isdigit()):
+        raise LoadError(f"cannot listen on `{address}`: write unix:/path")
     try:
         if kind == "fd":
             return socket.socket(fileno=int(place))
-        if kind == "unix":
-            with contextlib.suppress(FileNotFoundError):
-                Path(place).unlink()
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(place)
-            Path(place).chmod(0o600)
-        else:
-            raise LoadError(f"cannot listen on `{address}`: write unix:/path")
+        if Path(place).is_socket():  # left by an engine that was killed
+            Path(place).unlink()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(place)
+        Path(place).chmod(0o600)
         listener.listen()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise LoadError(f"cannot listen on `{address}`: {error}") from error
     return listener
 
@@ -80,5 +79,10 @@ async def _serve(core: EngineCore, listener: socket.socket) -> None:
         loop.add_signal_handler(number, stop.set)
     server = EngineServer(core)
     await server.start(listener)
-    await stop.wait()
+    tasks = [asyncio.create_task(wait) for wait in (stop.wait(), server.wait_ended())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
     await server.close()
+    if not stop.is_set():
+        raise LoadError("the engine broke, see above")

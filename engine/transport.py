@@ -5,7 +5,7 @@ import logging
 import socket
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from outrider.engine import protocol
 from outrider.engine.core import EngineCore
@@ -26,7 +26,8 @@ class EngineServer:
     def __init__(self, core: EngineCore) -> None:
         self._hello: Hello = core.hello()
         self._loop = asyncio.get_running_loop()
-        self._host = EngineHost(core, self._publish_from_step_thread)
+        self._host = EngineHost(core, self._publish_from_step_thread, self._end_from_step_thread)
+        self._ended = asyncio.Event()
         self._outboxes: set[asyncio.Queue[bytes]] = set()
         self._owners: dict[str, asyncio.Queue[bytes]] = {}  # request id -> its gateway's outbox
         self._stats = core.stats()  # the newest
@@ -40,6 +41,10 @@ class EngineServer:
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
+
+    async def wait_ended(self) -> None:
+        """Returns when the step loop is no more."""
+        await self._ended.wait()
 
     async def close(self) -> None:
         """Ends the connections and the step loop."""
@@ -59,6 +64,9 @@ class EngineServer:
             async for message in websocket:
                 if message.type is WSMsgType.BINARY:
                     self._receive(message.data, outbox)
+        except msgspec.DecodeError:
+            logger.exception("a gateway sent a frame that is no command: its connection ends")
+            await websocket.close(code=WSCloseCode.PROTOCOL_ERROR)
         finally:
             self._outboxes.discard(outbox)
             for request_id in [known for known, owner in self._owners.items() if owner is outbox]:
@@ -69,14 +77,13 @@ class EngineServer:
         return websocket
 
     def _receive(self, frame: bytes, outbox: asyncio.Queue[bytes]) -> None:
-        try:
-            command = protocol.decode_command(frame)
-        except msgspec.DecodeError:
-            logger.exception("a gateway sent a frame that is no command; ignored")
-            return
+        command = protocol.decode_command(frame)
         if isinstance(command, Submit):
             self._owners.setdefault(command.request_id, outbox)
         self._host.send(command)
+
+    def _end_from_step_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
 
     def _publish_from_step_thread(self, outputs: StepOutputs) -> None:
         self._loop.call_soon_threadsafe(self._publish, outputs)

@@ -22,7 +22,7 @@ from outrider.gateway.requests import ChatRequest, CompletionRequest, parse_requ
 from outrider.gateway.responses import FinishReason, RequestMetrics, Usage
 from outrider.gateway.state import GATEWAY, REQUEST_STATE, Gateway, RequestState
 from outrider.telemetry.figures import Operation
-from outrider.telemetry.names import CLIENT_DISCONNECTED
+from outrider.telemetry.names import CLIENT_DISCONNECTED, OTHER
 
 EVENT_STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -84,6 +84,9 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         raise
     except (asyncio.CancelledError, ConnectionResetError):
         error_type = CLIENT_DISCONNECTED
+        raise
+    except BaseException:
+        error_type = OTHER
         raise
     finally:
         answer.record(error_type or state.error_type)

@@ -44,7 +44,7 @@ class EngineLink:
         self._websocket = websocket
         self._on_stats = on_stats
         self._inboxes: dict[str, asyncio.Queue[TokenDelta | None]] = {}
-        self._outbox: asyncio.Queue[Command] = asyncio.Queue()
+        self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._grammar_keys: set[str] = set()  # grammars that the engine has
         self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._write()))
 
@@ -63,13 +63,14 @@ class EngineLink:
                 "http://engine/engine", max_msg_size=protocol.MAX_FRAME_BYTES, heartbeat=30.0, compress=0
             )
             hello = protocol.decode_event(await websocket.receive_bytes())
-        except (aiohttp.ClientError, TypeError) as error:  # TypeError: the first frame was the end
+            if not isinstance(hello, Hello):
+                raise TypeError(f"it began with {type(hello).__name__}")
+        except (aiohttp.ClientError, TypeError) as error:  # TypeError also when the first frame was the end
             await session.close()
             raise ConnectionError(f"no engine answers at {unix_path}: {error}") from error
         except BaseException:
             await session.close()
             raise
-        assert isinstance(hello, Hello)
         return cls(session, websocket, hello, on_stats)
 
     @property
@@ -89,14 +90,15 @@ class EngineLink:
         """
         inbox: asyncio.Queue[TokenDelta | None] = asyncio.Queue()
         self._inboxes[submit.request_id] = inbox
-        is_running = True
+        is_running = may_reload = True
         try:
             if not self.is_connected:
                 raise engine_failed("the engine is not connected: send the request again later", status=503)
             self._submit(submit, grammar)
             while is_running:
                 delta = await inbox.get()
-                if delta is not None and delta.needs_grammar and grammar is not None:
+                if delta is not None and delta.needs_grammar and may_reload and grammar is not None:
+                    may_reload = False
                     self._grammar_keys.discard(grammar.key)
                     self._submit(submit, grammar)
                     continue
@@ -115,12 +117,16 @@ class EngineLink:
         """Sends a request, and its grammar first unless the engine has it."""
         if grammar is not None and grammar.key not in self._grammar_keys:
             self._grammar_keys.add(grammar.key)
-            self._outbox.put_nowait(LoadGrammar(grammar.key, grammar.backend, grammar.data))
-        self._outbox.put_nowait(submit)
+            self._send(LoadGrammar(grammar.key, grammar.backend, grammar.data))
+        self._send(submit)
+
+    def _send(self, command: Command) -> None:
+        """Encodes here, where a caller sees what cannot be encoded."""
+        self._outbox.put_nowait(protocol.encode(command))
 
     def abort(self, request_id: str) -> None:
         """Ends a request early; its iterator still yields the last delta, with the figures."""
-        self._outbox.put_nowait(Abort(request_id))
+        self._send(Abort(request_id))
 
     async def close(self) -> None:
         """Ends the connection; requests that still run end with an error."""
@@ -133,7 +139,7 @@ class EngineLink:
     async def _write(self) -> None:
         try:
             while True:
-                await self._websocket.send_bytes(protocol.encode(await self._outbox.get()))
+                await self._websocket.send_bytes(await self._outbox.get())
         except (ConnectionError, aiohttp.ClientError):
             return  # the reader sees the same end and tells everybody
 
@@ -142,13 +148,16 @@ class EngineLink:
             async for message in self._websocket:
                 if message.type is aiohttp.WSMsgType.BINARY:
                     self._deliver(protocol.decode_event(message.data))
+        except Exception:  # the end of the task: without its log line the engine would seem to have died
+            logger.exception("what the engine sent cannot be read")
         finally:
             self._lost.set()
             for inbox in self._inboxes.values():
                 inbox.put_nowait(None)
 
     def _deliver(self, event: protocol.Event) -> None:
-        assert isinstance(event, StepOutputs)
+        if not isinstance(event, StepOutputs):
+            raise TypeError(f"the engine sent {type(event).__name__} in the middle")
         self.stats = event.stats
         self._on_stats(event.stats)
         for delta in event.deltas:

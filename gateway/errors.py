@@ -4,6 +4,8 @@ import math
 
 import msgspec
 
+from outrider.telemetry.names import OTHER
+
 
 class ErrorBody(msgspec.Struct, frozen=True):
     """OpenAI's error object. `param` names the field, as a path; `code` is a string or null."""
@@ -86,4 +88,4 @@ def unavailable(message: str) -> ApiError:
 
 def server_failed(message: str) -> ApiError:
     """A 500: a bug of ours."""
-    return ApiError(500, message, kind="server_error", code="internal_error", error_type="_OTHER")
+    return ApiError(500, message, kind="server_error", code="internal_error", error_type=OTHER)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from outrider.gateway.errors import ApiError, server_failed
 from outrider.gateway.state import GATEWAY, REQUEST_STATE, RequestState
-from outrider.telemetry.names import CLIENT_DISCONNECTED
+from outrider.telemetry.names import CLIENT_DISCONNECTED, OTHER
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,8 +49,9 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         gateway.metrics.count_client_disconnect()
         state.trace.end(200 if state.has_begun else None, CLIENT_DISCONNECTED)
         raise
-    except BaseException as error:
-        state.trace.end(500, type(error).__name__)
+    except BaseException:
+        gateway.metrics.observe_request(route=route, status=500)
+        state.trace.end(500, OTHER)
         raise
     gateway.metrics.observe_request(route=route, status=response.status)
     state.trace.end(response.status, state.error_type)

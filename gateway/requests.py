@@ -13,8 +13,10 @@ from outrider.gateway.errors import ApiError, invalid
 
 T = TypeVar("T")
 
-Count = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
+MAX_INT = 2**31 - 1
+
+Count = Annotated[int, Meta(ge=1, le=MAX_INT)]
+Natural = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
@@ -60,15 +62,15 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     min_tokens: Natural | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=-1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=MAX_INT)] | None = None
     min_p: Probability | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
-    logit_bias: dict[int, Bias] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+    logit_bias: Annotated[dict[int, Bias], Meta(max_length=1024)] | None = None
     seed: int | None = None
     stop: StopString | Annotated[list[StopString], Meta(max_length=16)] | None = None
-    stop_token_ids: list[Natural] | None = None
+    stop_token_ids: Annotated[list[Natural], Meta(max_length=1024)] | None = None
     ignore_eos: bool | None = None
     response_format: ResponseFormat | None = None
     speculation: str | SpeculationOptions | None = None

@@ -46,4 +46,5 @@ def gumbel(seed: int, position: int, token_ids: npt.NDArray[np.int64]) -> npt.ND
     words = philox4x32((groups[is_first], np.uint64(position), np.uint64(0), np.uint64(0)), seed)  # (num_groups, 4)
     bits = words[np.cumsum(is_first) - 1, token_ids & 3]
     w = (bits.astype(np.float64) + 0.5) / 2**32
-    return (-np.log(-np.log1p(-w))).astype(np.float32)
+    noise: npt.NDArray[np.float32] = (-np.log(-np.log1p(-w))).astype(np.float32)
+    return noise

@@ -55,5 +55,5 @@ class NgramProposer:
         place = index.find(request.token_ids)
         if place is None:
             return Draft()
-        following = request.token_ids[place:]
+        following = request.token_ids[place : place + request.max_tokens]
         return Draft(tuple(following[i % len(following)] for i in range(request.max_tokens)))

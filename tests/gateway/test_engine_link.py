@@ -24,7 +24,7 @@ from outrider.gateway.errors import ApiError
 from outrider.structured.constraint import CompiledGrammar
 
 HELLO = Hello("folder", 10, 100, (1,), {}, ("ngram",), 8)
-STATS = EngineStats(0, 0, 4, 0, 32, 0, 0.0, 0, {}, {}, 0, 0)
+STATS = EngineStats(0, 0, 4, 0, 0, 0.0, 0, {}, {}, 0, 0)
 GRAMMAR = CompiledGrammar(key="g", backend="xgrammar", data=b"{}")
 SUBMIT = Submit(request_id="r", prompt_ids=[1], params=SamplingParams(seed=0, max_tokens=4), grammar_key="g")
 LAST = TokenDelta("r", [3], finish_reason=FinishReason.STOP)
@@ -120,6 +120,21 @@ async def test_a_grammar_that_the_engine_gave_up_is_sent_again(linked) -> None:
     engine, link = await linked(script)
 
     assert [LAST] == await collect(link)
+    assert [LoadGrammar, Submit] * 2 == [type(command) for command in engine.commands]
+
+
+async def test_a_grammar_that_never_loads_fails_its_request(linked) -> None:
+    """One more try, and not an endless loop."""
+
+    async def script(websocket, command) -> None:
+        if isinstance(command, Submit):
+            missing = TokenDelta("r", [], finish_reason=FinishReason.ERROR, error="not loaded", needs_grammar=True)
+            await send(websocket, missing)
+
+    engine, link = await linked(script)
+
+    with pytest.raises(ApiError, match="not loaded"):
+        await collect(link)
     assert [LoadGrammar, Submit] * 2 == [type(command) for command in engine.commands]
 
 

@@ -46,7 +46,7 @@ def random_text(grammar: Grammar, vocabulary: Any, seed: int) -> str | None:
         if len(ordinary) < len(choices) and (not ordinary or step > 20 or generator.random() < 0.5):
             return data.decode()
         closing = [token_id for token_id in ordinary if vocabulary.pieces[token_id].startswith(CLOSING)]
-        token_id = generator.choice(closing if closing and generator.random() < 0.3 + step / 100 else ordinary)
+        token_id = generator.choice(closing if closing and generator.random() < 0.5 else ordinary)
         assert grammar.accept(token_id), "the mask and the matcher disagree"
         data += vocabulary.pieces[token_id]
     return None
