@@ -63,7 +63,7 @@ def measure_throughput(
                 engine_rounds.append(engine_rate)
                 reference_rounds += [] if reference_rate is None else [reference_rate]
             on_round()
-        rows.append(_row(concurrency, core.num_threads, engine_rounds, reference_rounds))
+        rows.append(_row(concurrency, torch.get_num_threads(), engine_rounds, reference_rounds))
     return rows
 
 

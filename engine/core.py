@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from outrider.engine.blocks import BlockPool
-from outrider.engine.config import BLOCK_SIZE, EngineConfig, default_num_threads
+from outrider.engine.config import BLOCK_SIZE, EngineConfig
 from outrider.engine.drafting import Drafting
 from outrider.engine.drawing import draw, fill_masks
 from outrider.engine.errors import LoadError, MissingGrammarError, RequestError, first_line
@@ -44,10 +44,13 @@ class EngineCore:
         Raises:
             LoadError: the checkpoint cannot be served on this machine.
         """
-        loaded = load_model(config.model, config.dtype)
+        loaded = load_model(config.model, config.dtype, config.num_threads)
         model = loaded.paged
-        self.num_threads = config.num_threads or default_num_threads(model.num_parameters)
-        torch.set_num_threads(self.num_threads)
+        if not model.is_batch_invariant:
+            logger.warning(
+                "on this machine the last bits of this model's results depend on the batch: a near tie may fall "
+                "differently with other requests beside it, and so with speculation on and off"
+            )
         self.config = config
         self.dtype = loaded.dtype
         self.max_model_len = max_model_len(config, model.max_model_len)

@@ -65,9 +65,3 @@ class Tokenizer:
         except (TemplateError, TypeError, ValueError, json.JSONDecodeError) as error:
             raise RequestError(f"the chat template refuses the messages: {error}") from error
         return prompt
-
-    def encode_chat(
-        self, messages: Sequence[Mapping[str, object]], template_arguments: Mapping[str, object] | None = None
-    ) -> list[int]:
-        """Token ids of `render_chat`; the template itself writes the special tokens."""
-        return self.encode(self.render_chat(messages, template_arguments), add_special_tokens=False)

@@ -126,9 +126,13 @@ async def _connect(
     waiting = [stop.wait()] if process is None else [stop.wait(), process.wait()]
     try:
         await _first(asyncio.wait({connecting}), *waiting)
-        if stop.is_set():
-            return None
-        return await connecting
+        if not stop.is_set():
+            return await connecting
+        connecting.cancel()
+        (link,) = await asyncio.gather(connecting, return_exceptions=True)
+        if isinstance(link, EngineLink):  # it came up in the same moment
+            await link.close()
+        return None
     except OSError as error:
         status = None if process is None else await process.wait()
         message = {None: f"no engine listens at {path}", 1: ""}.get(status, f"the engine ended with status {status}")
@@ -146,15 +150,14 @@ async def _open_gateway(config: GatewayConfig, engine: EngineLink, metrics: Metr
         tokenizer = Tokenizer(hello.model_path)
     except LoadError as error:
         raise StartError(str(error)) from error
-    compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids)
-    await compiler.start()
-    tracing = Tracing.from_environment(config.trace_file)
     limit = None if config.requests_per_minute is None else RequestLimit(config.requests_per_minute)
-    try:
+    async with AsyncExitStack() as stack:
+        tracing = Tracing.from_environment(config.trace_file)
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
+        compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids)
+        stack.push_async_callback(compiler.close)
+        await compiler.start()
         yield Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, limit)
-    finally:
-        await compiler.close()
-        await asyncio.to_thread(tracing.close)
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

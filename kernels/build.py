@@ -32,7 +32,9 @@ def load_library(name: str) -> ctypes.CDLL | None:
     source = Path(__file__).with_name(f"{name}.c")
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
-        logger.warning("no C compiler found: %s runs in torch, several times slower; install gcc to change that", name)
+        logger.warning(
+            "no C compiler found: %s runs in torch, slower and not bit for bit; install gcc to change that", name
+        )
         return None
     try:
         return ctypes.CDLL(str(_compiled(source, compiler)))
@@ -40,7 +42,9 @@ def load_library(name: str) -> ctypes.CDLL | None:
         problem = error.stderr.decode(errors="replace")[:200]
     except OSError as error:
         problem = str(error)
-    logger.warning("the C kernel %s could not be built, it runs in torch, several times slower: %s", name, problem)
+    logger.warning(
+        "the C kernel %s could not be built; torch takes over, slower and not bit for bit: %s", name, problem
+    )
     return None
 
 

@@ -20,7 +20,7 @@ _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 @dataclass(frozen=True, slots=True)
 class AttentionBatch:
-    """Which rows belong to which sequence, and where their keys and values live. All int32, contiguous.
+    """Which rows belong to which sequence, and where their keys and values live. int32 unless noted, contiguous.
 
     Rows of one sequence are neighbours, in rising position.
     """

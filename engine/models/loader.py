@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from outrider.engine.config import BLOCK_SIZE, default_num_threads
 from outrider.engine.errors import LoadError, first_line
 from outrider.engine.models.paged_model import PagedModel, UnsupportedAttentionError
 from outrider.kernels.linear import can_pack, pack_linears
@@ -32,12 +33,13 @@ class LoadedModel:
     default_sampling: dict[str, float]
 
 
-def load_model(folder: str, dtype: str = "auto") -> LoadedModel:
+def load_model(folder: str, dtype: str = "auto", num_threads: int | None = None) -> LoadedModel:
     """Loads a transformers causal language model from a local folder, for inference on the CPU.
 
     Args:
         folder: with config.json, safetensors weights and tokenizer files
         dtype: auto (the checkpoint's own; float16 becomes bfloat16), float32 or bfloat16
+        num_threads: of torch; by the size of the model when None
 
     Raises:
         LoadError: missing, incomplete, corrupt or not supported.
@@ -47,6 +49,7 @@ def load_model(folder: str, dtype: str = "auto") -> LoadedModel:
     config = _read_config(folder)
     torch_dtype = _choose_dtype(config, dtype)
     module = _read_weights(folder, config, torch_dtype)
+    torch.set_num_threads(num_threads or default_num_threads(module.num_parameters()))
     generation = _read_generation_config(folder)
     eos = generation.eos_token_id if generation.eos_token_id is not None else config.get_text_config().eos_token_id
     eos_token_ids = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
@@ -113,33 +116,56 @@ def _default_sampling(generation: GenerationConfig) -> dict[str, float]:
 
 def _fit(module: PreTrainedModel, config: PretrainedConfig) -> PagedModel:
     """Swaps attention and linears, and refuses a model whose results change by that."""
-    vocab_size = config.get_text_config().vocab_size
+    refusal = f"model type `{config.model_type}` is not supported"
     generator = torch.Generator().manual_seed(0)
-    prompts = [torch.randint(0, vocab_size, (length,), generator=generator) for length in (11, 6)]
-    with torch.inference_mode():
-        expected = torch.cat([module(prompt[None], use_cache=False).logits[0].float() for prompt in prompts])
-    paged = PagedModel(module)
-    if can_pack(module.dtype):
-        pack_linears(module)
-    paged.allocate_cache(num_blocks=2, block_size=16)
-    lengths = [len(prompt) for prompt in prompts]
-    positions = torch.cat([torch.arange(length) for length in lengths])
-    sequence = torch.repeat_interleave(torch.arange(2), torch.tensor(lengths))
-    batch = AttentionBatch(
-        block_table=torch.tensor([[0], [1]], dtype=torch.int32),
-        row_sequence=sequence.int(),
-        row_position=positions.int(),
-        write_block=sequence,
-        write_offset=positions,
-    )
+    vocab_size = config.get_text_config().vocab_size
+    prompts = [torch.randint(0, vocab_size, (length,), generator=generator) for length in (37, 11)]
     try:
-        actual = paged.forward(torch.cat(prompts), positions, batch, torch.arange(sum(lengths)))
+        with torch.inference_mode():
+            expected = torch.cat([module(prompt[None], use_cache=False).logits[0].float() for prompt in prompts])
+            paged = PagedModel(module)
+            if can_pack(module.dtype):
+                pack_linears(module)
+            paged.allocate_cache(len(prompts) * -(-max(map(len, prompts)) // BLOCK_SIZE), BLOCK_SIZE)
+            actual = torch.cat(_run_in_chunks(paged, prompts, max(map(len, prompts))))
+            num_calls = paged.attention.num_calls
+            paged.is_batch_invariant = all(
+                torch.equal(actual, torch.cat(chunked))
+                for chunked in (
+                    _run_in_chunks(paged, prompts, 1),
+                    _run_in_chunks(paged, prompts, 5),
+                    [_run_in_chunks(paged, [prompt], len(prompt))[0] for prompt in prompts],
+                )
+            )
     except UnsupportedAttentionError as error:
-        raise LoadError(f"model type `{config.model_type}` is not supported: it uses {error}") from error
+        raise LoadError(f"{refusal}: it uses {error}") from error
+    except Exception as error:  # an unknown architecture raises anything; each becomes one clear line
+        raise LoadError(f"{refusal}: {first_line(error)}") from error
     # Another order of summation is fine, another result is not: wrong models are off by the logits' own size.
     tolerance = (1e-3 if module.dtype == torch.float32 else 0.1) * max(1.0, float(expected.abs().max()))
-    if paged.attention.num_calls != paged.num_layers or not float((actual - expected).abs().max()) <= tolerance:
-        raise LoadError(
-            f"model type `{config.model_type}` is not supported: its attention does not run through the paged cache"
-        )
+    if num_calls != paged.num_layers or not float((actual - expected).abs().max()) <= tolerance:
+        raise LoadError(f"{refusal}: its attention does not run through the paged cache")
     return paged
+
+
+def _run_in_chunks(paged: PagedModel, prompts: list[torch.Tensor], size: int) -> list[torch.Tensor]:
+    """All logits of each prompt, (length, vocab_size), computed packed, so many tokens of each prompt at a time."""
+    blocks_each = -(-max(map(len, prompts)) // BLOCK_SIZE)
+    table = torch.arange(len(prompts) * blocks_each, dtype=torch.int32).view(len(prompts), blocks_each)
+    pieces: list[list[torch.Tensor]] = [[] for _ in prompts]
+    for start in range(0, max(map(len, prompts)), size):
+        chunks = [prompt[start : start + size] for prompt in prompts]
+        lengths = torch.tensor([len(chunk) for chunk in chunks])
+        sequence = torch.repeat_interleave(torch.arange(len(prompts)), lengths)
+        positions = torch.cat([torch.arange(start, start + len(chunk)) for chunk in chunks])
+        batch = AttentionBatch(
+            block_table=table,
+            row_sequence=sequence.int(),
+            row_position=positions.int(),
+            write_block=table[sequence, positions // BLOCK_SIZE].long(),
+            write_offset=positions % BLOCK_SIZE,
+        )
+        logits = paged.forward(torch.cat(chunks), positions, batch, torch.arange(len(positions)))
+        for mine, piece in zip(pieces, logits.split(lengths.tolist()), strict=True):
+            mine.append(piece)
+    return [torch.cat(mine) for mine in pieces]

@@ -13,13 +13,16 @@ from outrider.kernels.paged_attention import AttentionBatch, paged_attention, wr
 # Options of attention layers that the kernel does not implement, by transformers' argument name.
 UNSUPPORTED_OPTIONS = {"sliding_window": "sliding-window attention", "softcap": "capped scores", "s_aux": "sinks"}
 
+INTERFACE_NAME = "outrider_paged"
+LAYER_ATTRIBUTE = "outrider_attention"
+
 
 class UnsupportedAttentionError(Exception):
     """The model asks of attention what the kernel does not do."""
 
 
 class PagedAttention:
-    """The attention function of one model. Holds the cache and, during a forward pass, the batch."""
+    """The cache of one model and, during a forward pass, the batch. Its layers find it by `LAYER_ATTRIBUTE`."""
 
     def __init__(self) -> None:
         self.key_caches: list[torch.Tensor] = []  # per layer (num_blocks, num_kv_heads, block_size, head_dim)
@@ -27,31 +30,38 @@ class PagedAttention:
         self.batch: AttentionBatch | None = None  # set by PagedModel.forward
         self.num_calls = 0
 
-    def __call__(
-        self,
-        module: nn.Module,
-        query: torch.Tensor,  # (1, num_heads, num_tokens, head_dim)
-        key: torch.Tensor,  # (1, num_kv_heads, num_tokens, head_dim)
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        *,
-        scaling: float | None = None,
-        **options: object,
-    ) -> tuple[torch.Tensor, None]:
-        """Called by each attention layer; returns (1, num_tokens, num_heads, head_dim)."""
-        assert self.batch is not None
-        assert attention_mask is None
-        for name, meaning in UNSUPPORTED_OPTIONS.items():
-            if options.get(name) is not None:
-                raise UnsupportedAttentionError(meaning)
-        self.num_calls += 1
-        layer = module.layer_idx
-        assert isinstance(layer, int)
-        key_cache, value_cache = self.key_caches[layer], self.value_caches[layer]
-        write_kv(key[0].transpose(0, 1), value[0].transpose(0, 1), key_cache, value_cache, self.batch)
-        rows = query[0].transpose(0, 1).contiguous()
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return paged_attention(rows, key_cache, value_cache, self.batch, scale)[None], None
+
+def attend(
+    module: nn.Module,
+    query: torch.Tensor,  # (1, num_heads, num_tokens, head_dim)
+    key: torch.Tensor,  # (1, num_kv_heads, num_tokens, head_dim)
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    **options: object,
+) -> tuple[torch.Tensor, None]:
+    """What each attention layer calls; returns (1, num_tokens, num_heads, head_dim).
+
+    Raises:
+        UnsupportedAttentionError: the layer asks for more than plain causal attention.
+    """
+    attention = getattr(module, LAYER_ATTRIBUTE)
+    assert isinstance(attention, PagedAttention)
+    assert attention.batch is not None
+    if attention_mask is not None:
+        raise UnsupportedAttentionError("a mask of its own")
+    for name, meaning in UNSUPPORTED_OPTIONS.items():
+        if options.get(name) is not None:
+            raise UnsupportedAttentionError(meaning)
+    attention.num_calls += 1
+    layer = module.layer_idx
+    assert isinstance(layer, int)
+    key_cache, value_cache = attention.key_caches[layer], attention.value_caches[layer]
+    write_kv(key[0].transpose(0, 1), value[0].transpose(0, 1), key_cache, value_cache, attention.batch)
+    rows = query[0].transpose(0, 1).contiguous()
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return paged_attention(rows, key_cache, value_cache, attention.batch, scale)[None], None
 
 
 class PagedModel:
@@ -62,15 +72,17 @@ class PagedModel:
         self.attention = PagedAttention()
         config = module.config.get_text_config()
         self.num_layers: int = config.num_hidden_layers
-        self.num_parameters: int = module.num_parameters()
+        self.is_batch_invariant = False  # the loader measures it
         self.vocab_size: int = config.vocab_size
         self.max_model_len: int = config.max_position_embeddings
         self.num_kv_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         # No mask function is registered under this name, so transformers builds no mask.
-        name = f"outrider_paged_{id(self.attention)}"
-        AttentionInterface.register(name, self.attention)
-        module.set_attn_implementation(name)
+        AttentionInterface.register(INTERFACE_NAME, attend)
+        module.set_attn_implementation(INTERFACE_NAME)
+        for layer in module.modules():
+            if hasattr(layer, "layer_idx"):
+                setattr(layer, LAYER_ATTRIBUTE, self.attention)
 
     def kv_bytes(self, num_tokens: int) -> int:
         """Bytes that the keys and values of so many tokens take."""
@@ -96,9 +108,11 @@ class PagedModel:
             logit_rows: (num_logit_rows,) int64, the rows whose logits are wanted, at least one
         """
         self.attention.batch = batch
-        output = self.module(
-            input_ids=token_ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=logit_rows
-        )
-        self.attention.batch = None
+        try:
+            output = self.module(
+                input_ids=token_ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=logit_rows
+            )
+        finally:
+            self.attention.batch = None
         logits: torch.Tensor = output.logits[0].float()
         return logits

@@ -9,6 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    LlamaConfig,
+    MambaConfig,
     OlmoConfig,
     Qwen2Config,
     Qwen3Config,
@@ -47,6 +49,23 @@ def test_families_that_run_through_the_paged_cache_load(config_type, tmp_path) -
     loaded = load_model(save_random(config_type(**SIZES), tmp_path), "float32")
 
     assert 64 == loaded.paged.vocab_size
+
+
+def test_the_load_finds_out_whether_bits_depend_on_the_batch(tmp_path) -> None:
+    """A width that torch's vectors do not divide makes them depend; the engine says so at start."""
+    even = load_model(save_random(LlamaConfig(**SIZES), tmp_path / "even"), "float32", num_threads=1)
+    odd = load_model(
+        save_random(LlamaConfig(**{**SIZES, "intermediate_size": 1000}), tmp_path / "odd"), "float32", num_threads=1
+    )
+
+    assert even.paged.is_batch_invariant
+    assert not odd.paged.is_batch_invariant
+
+
+def test_a_family_without_attention_layers_is_refused_by_name(tmp_path) -> None:
+    """One line, whatever its code raises."""
+    with pytest.raises(LoadError, match="model type `mamba` is not supported"):
+        load_model(save_random(MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2), tmp_path))
 
 
 def test_a_family_with_other_attention_is_refused_by_name(tmp_path) -> None:
