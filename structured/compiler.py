@@ -98,8 +98,8 @@ class Compiler:
         if reply is None:
             task = self._tasks.get(key)
             if task is None:
-                task = self._tasks[key] = asyncio.create_task(self._run(key, text))
-                task.add_done_callback(_retrieve)
+                task = self._tasks[key] = asyncio.create_task(self._run(key, text), name=key)
+                task.add_done_callback(self._finish)
             reply = await asyncio.shield(task)
         if isinstance(reply, Compiled):
             return CompiledGrammar(key=key, backend=reply.backend, data=reply.data)
@@ -109,22 +109,19 @@ class Compiler:
 
     async def _run(self, key: str, text: bytes) -> Compiled | Failure:
         """One compile, from the wait for a worker to the cache."""
+        worker = await self._idle.get()
         try:
-            worker = await self._idle.get()
-            try:
-                reply = await worker.compile(text)
-            finally:
-                self._idle.put_nowait(worker)
-            self._cache.put(key, reply)
-            return reply
+            reply = await worker.compile(text)
         finally:
-            del self._tasks[key]
+            self._idle.put_nowait(worker)
+        self._cache.put(key, reply)
+        return reply
 
-
-def _retrieve(task: asyncio.Task[Compiled | Failure]) -> None:
-    """Look at the outcome, for the case that every caller has gone."""
-    if not task.cancelled():
-        task.exception()
+    def _finish(self, task: asyncio.Task[Compiled | Failure]) -> None:
+        """Forget a task; look at its outcome, for the case that every caller has gone."""
+        del self._tasks[task.get_name()]
+        if not task.cancelled():
+            task.exception()
 
 
 class _Cache:

@@ -4,7 +4,6 @@ Knows nothing of schemas. A matcher belongs to one thread at a time; the loader 
 """
 
 import threading
-import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,9 @@ import xgrammar
 
 from outrider.structured.constraint import CompiledGrammar
 from outrider.structured.errors import GrammarError
+from outrider.structured.packing import unpack
 from outrider.structured.vocabulary import tokenizer_info
 
-BACKEND: Final = "xgrammar"
 _CACHE_BYTES: Final = 512 * 2**20
 
 
@@ -45,11 +44,6 @@ class Grammar(Protocol):
         ...
 
 
-def packed(grammar: xgrammar.CompiledGrammar) -> bytes:
-    """A grammar's serialised form, for `GrammarLoader.load`: xgrammar's repeats itself a hundred times over."""
-    return zlib.compress(grammar.serialize_json().encode(), level=1)
-
-
 class GrammarLoader:
     """Holds the grammars of one engine, least recently used ones given up first; requests under way keep theirs."""
 
@@ -73,18 +67,13 @@ class GrammarLoader:
         return f"GrammarLoader({len(self._grammars)} grammars, {self._held_bytes} of {self._cache_bytes} bytes)"
 
     def load(self, compiled: CompiledGrammar) -> None:
-        """Take in a grammar, for later `matcher` calls with its key. Releases the GIL while it parses.
+        """Take in a grammar, for later `matcher` calls with its key. Releases the GIL while it works.
 
         Raises GrammarError when it was compiled for another vocabulary or by another version.
         """
         if compiled.key in self:
             return
-        if compiled.backend != BACKEND:
-            raise GrammarError(f"no backend `{compiled.backend}` for compiled grammars")
-        try:
-            grammar = xgrammar.CompiledGrammar.deserialize_json(zlib.decompress(compiled.data).decode(), self._info)
-        except (RuntimeError, UnicodeDecodeError, zlib.error) as error:
-            raise GrammarError("the compiled grammar does not fit this engine's vocabulary") from error
+        grammar = unpack(compiled.backend, compiled.data, self._info)
         with self._lock:
             if compiled.key not in self._grammars:
                 self._grammars[compiled.key] = grammar

@@ -13,6 +13,7 @@ import re
 import resource
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -24,8 +25,8 @@ from outrider.structured.audit import audit
 from outrider.structured.canary import Canary
 from outrider.structured.ebnf import to_ebnf
 from outrider.structured.errors import CompileFailed, SchemaError
-from outrider.structured.grammar import BACKEND, packed
 from outrider.structured.jobs import HEADER_BYTES, Compiled, Failure, Job, Ready, Reply, Request, Setup, frame
+from outrider.structured.packing import pack
 from outrider.structured.vocabulary import tokenizer_info
 
 MAX_GRAMMAR_BYTES: Final = 32 * 2**20
@@ -65,12 +66,12 @@ def _reply(compiler: xgrammar.GrammarCompiler, canary: Canary, job: Job, printed
     printed.seek(0)
     printed.truncate()
     try:
-        grammar = compile_schema(compiler, job.schema)
+        compiled, grammar = compile_schema(compiler, job.schema)
         canary.walk(grammar)
         warning = _warning(printed)
         if warning:
             raise CompileFailed(f"the grammar compiler would not enforce the schema: {warning}")
-        return Compiled(BACKEND, packed(grammar))
+        return compiled
     except SchemaError as error:
         return Failure("schema", str(error), error.pointer, error.keyword)
     except CompileFailed as error:
@@ -83,17 +84,20 @@ def _reply(compiler: xgrammar.GrammarCompiler, canary: Canary, job: Job, printed
         return Failure("compile", f"the schema could not be compiled ({type(error).__name__})")
 
 
-def compile_schema(compiler: xgrammar.GrammarCompiler, text: bytes) -> xgrammar.CompiledGrammar:
-    """From schema text to a grammar of bearable size."""
+def compile_schema(compiler: xgrammar.GrammarCompiler, text: bytes) -> tuple[Compiled, xgrammar.CompiledGrammar]:
+    """From schema text to a grammar of bearable size, packed and as it is. Raises SchemaError and CompileFailed."""
     audited = audit(json.loads(text))
     refusal = audited.error()
     if refusal is not None:
         raise refusal
-    grammar = compiler.compile_grammar(xgrammar.Grammar.from_ebnf(to_ebnf(audited.schema)))
+    source = to_ebnf(audited.schema)
+    start = time.process_time()
+    grammar = compiler.compile_grammar(xgrammar.Grammar.from_ebnf(source))
+    seconds = time.process_time() - start
     size = grammar.memory_size_bytes >> 20
     if grammar.memory_size_bytes > MAX_GRAMMAR_BYTES:
         raise CompileFailed(f"the schema makes a grammar of {size} MiB, above {MAX_GRAMMAR_BYTES >> 20}: simplify it")
-    return grammar
+    return Compiled(*pack(grammar, source, seconds)), grammar
 
 
 def _warning(printed: BinaryIO) -> str:

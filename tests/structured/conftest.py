@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from outrider.structured.constraint import CompiledGrammar, Constraint
-from outrider.structured.grammar import BACKEND, Grammar, GrammarLoader, packed
+from outrider.structured.grammar import Grammar, GrammarLoader
 from outrider.structured.vocabulary import tokenizer_info
 from outrider.structured.worker import compile_schema
 
@@ -80,14 +80,15 @@ def compile_here(vocabulary: Vocabulary) -> Callable[[Any], CompiledGrammar]:
 
     done: dict[str, CompiledGrammar] = {}
 
-    def compiled(schema: Any) -> CompiledGrammar:
+    def compile_schema_once(schema: Any) -> CompiledGrammar:
         constraint = Constraint("json_schema", schema)
         key = constraint.key
         if key not in done:
-            done[key] = CompiledGrammar(key, BACKEND, packed(compile_schema(compiler, constraint.text)))
+            compiled, _ = compile_schema(compiler, constraint.text)
+            done[key] = CompiledGrammar(key, compiled.backend, compiled.data)
         return done[key]
 
-    return compiled
+    return compile_schema_once
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from outrider.structured.constraint import CompiledGrammar
 from outrider.structured.errors import GrammarError
 from outrider.structured.grammar import Grammar, GrammarLoader
 from outrider.structured.mask import allocate_bitmask
+from outrider.structured.packing import SOURCE
 
 GrammarOf = Callable[[Any], Grammar]
 CLOSING = (b'"', b"}", b"]", b",", b":")
@@ -255,3 +256,19 @@ def test_loader_refuses_what_does_not_fit(
         loader.load(CompiledGrammar("k", compiled.backend, compiled.data[:100]))
     with pytest.raises(GrammarError, match="backend"):
         loader.load(CompiledGrammar("k", "other", compiled.data))
+
+
+def test_grammars_of_many_rules_travel_as_source(
+    vocabulary: Any, compile_here: Callable[[Any], CompiledGrammar], grammar_of: GrammarOf
+) -> None:
+    """The engine compiles again what would take longer to parse, and gets the same grammar."""
+    names = [f"field{index}" for index in range(150)]
+    schema = closed(**{name: {"type": "object", "properties": {"a": STRING, "b": INTEGER}} for name in names})
+    compiled = compile_here(schema)
+    grammar = grammar_of(schema)
+    text = json.dumps({name: {"b": 1} for name in names}, separators=(",", ":"))
+
+    assert SOURCE == compiled.backend
+    assert len(compiled.data) < 20_000
+    assert all(grammar.accept(token_id) for token_id in vocabulary.tokens(text))
+    assert grammar.is_done
