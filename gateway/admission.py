@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from outrider.engine.errors import RequestError
 from outrider.engine.protocol import Hello, SamplingParams, SpeculationParams, Submit
-from outrider.gateway.errors import ApiError, context_exceeded, invalid
+from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
 from outrider.gateway.requests import (
     ChatRequest,
     CompletionRequest,
@@ -21,7 +21,7 @@ from outrider.gateway.requests import (
 )
 from outrider.gateway.state import Gateway
 from outrider.structured.constraint import CompiledGrammar, Constraint
-from outrider.structured.errors import StructuredError
+from outrider.structured.errors import StructuredError, WorkerError
 from outrider.telemetry.figures import GrammarFigures, RequestAttributes
 
 # Longer texts are tokenised in a thread, so that other requests do not wait for them.
@@ -205,6 +205,8 @@ async def _grammar(
     is_cached = gateway.compiler.is_cached(constraint)
     try:
         grammar = await gateway.compiler.compile(constraint)
+    except WorkerError as error:
+        raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
         raise ApiError(
             400,

@@ -10,6 +10,7 @@ from outrider.structured import limits, typed
 from outrider.structured.disjoint import are_disjoint
 from outrider.structured.errors import SchemaError
 from outrider.structured.finding import Finding, Verdict
+from outrider.structured.formats import FORMATS
 from outrider.structured.keywords import (
     ANNOTATIONS,
     BESIDE,
@@ -162,6 +163,9 @@ class Normaliser:
             if not named:
                 return {}
             self.note(place, "type", f"is absent: only values of type {', '.join(sorted(named))} are generated")
+        if "format" in schema and "string" not in named and schema["format"] not in FORMATS:
+            reason = "speaks of no string here and is not enforced: remove it, or use `minimum` and `maximum`"
+            return self.refuse(place, "format", reason)
         if "number" in named:
             named -= {"integer"}
         order = [named_type for named_type in typed.NORMALISERS if named_type in named]

@@ -15,13 +15,13 @@ from outrider.structured.errors import GrammarError
 SERIALISED: Final = "xgrammar"
 SOURCE: Final = "xgrammar-source"
 _MAX_SECONDS: Final = 0.2  # of compiling that an engine may repeat
-_MAX_PRODUCT: Final = 20 * 2**20  # rules times bytes; about the length of the serialised form
+_MAX_PRODUCT: Final = 2**20  # rules times source bytes: about the length of the serialised form
 
 
 def pack(grammar: xgrammar.CompiledGrammar, source: str, seconds: float) -> tuple[str, bytes]:
     """The backend to name and the data to send for a grammar that took `seconds` of CPU time to compile."""
     num_rules = str(grammar.grammar).count(" ::= ")
-    if seconds < _MAX_SECONDS and num_rules * grammar.memory_size_bytes > _MAX_PRODUCT:
+    if seconds < _MAX_SECONDS and num_rules * len(source) > _MAX_PRODUCT:
         return SOURCE, zlib.compress(source.encode(), level=1)
     return SERIALISED, zlib.compress(grammar.serialize_json().encode(), level=1)
 

@@ -1,6 +1,9 @@
 """The openai client, unmodified, against the real server."""
 
 import json
+import re
+import urllib.request
+from pathlib import Path
 
 import openai
 import pytest
@@ -17,6 +20,19 @@ class Person(BaseModel):
 
 def ask(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
+
+
+def test_the_readme_tells_the_truth(server) -> None:
+    """Its curl command, taken from its text, gets the answer that it shows."""
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    body = re.search(r"-d '(\{.*?\})'\n", readme, re.DOTALL)[1]
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{server.url}/v1/chat/completions", body.encode(), headers)
+    with urllib.request.urlopen(request) as response:
+        content = json.load(response)["choices"][0]["message"]["content"]
+
+    assert {"name": "Ada Lovelace", "age": 36, "city": "London"} == json.loads(content)
+    assert json.dumps(content) in readme
 
 
 def test_chat_answers_in_words(client) -> None:
