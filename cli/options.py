@@ -2,6 +2,7 @@
 
 import os
 import re
+from enum import StrEnum
 from typing import Annotated, NoReturn
 
 import typer
@@ -27,10 +28,19 @@ def fail(message: str) -> NoReturn:
 
 def parse_memory(text: str) -> int:
     """Bytes of `512M`, `4G`, `4GiB` or a plain number."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
     if found is None:
         fail(f"--kv-memory {text} is not a size: write 512M or 4G")
     return int(float(found[1]) * MEMORY_UNITS[found[2]])
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 def demo_if_none(model: str | None) -> str:

@@ -19,7 +19,7 @@ ServedModelName = Annotated[str | None, typer.Option(help="The model's name for 
 ApiKey = Annotated[str | None, typer.Option(envvar="OUTRIDER_API_KEY", help="Key that clients must send.")]
 RequestsPerMinute = Annotated[int | None, typer.Option(help="Limit for all clients together.")]
 TraceFile = Annotated[Path | None, typer.Option(help="Append each span to this file, one JSON object a line.")]
-LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
+LogLevel = Annotated[options.LogLevel, typer.Option(help="How much is logged.")]
 
 DEMO_NAME = "outrider-demo"
 
@@ -48,7 +48,7 @@ def serve(
     threads: options.Threads = None,
     speculation: options.Speculation = True,
     max_speculation_tokens: options.MaxSpeculationTokens = 8,
-    log_level: LogLevel = "warning",
+    log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
     config = _gateway_config(
@@ -81,7 +81,7 @@ def gateway(
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
-    log_level: LogLevel = "warning",
+    log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve HTTP for an engine that runs already."""
     if not engine.startswith("unix:"):
@@ -107,7 +107,11 @@ def _gateway_config(
 
 
 def _run(
-    config: "GatewayConfig", log_level: str, *, engine_arguments: list[str] | None = None, engine_path: str = ""
+    config: "GatewayConfig",
+    log_level: options.LogLevel,
+    *,
+    engine_arguments: list[str] | None = None,
+    engine_path: str = "",
 ) -> None:
     import uvloop
 
@@ -118,7 +122,8 @@ def _run(
 
     try:
         listener = bind(config.host, config.port)
-        url = f"http://{config.host}:{listener.getsockname()[1]}"
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        url = f"http://{host}:{listener.getsockname()[1]}"
 
         def on_ready(gateway: "Gateway") -> None:
             typer.echo(_banner(url, gateway))

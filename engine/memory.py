@@ -14,6 +14,8 @@ def max_model_len(config: EngineConfig, own: int) -> int:
     Raises:
         LoadError: more than the model's own is asked for.
     """
+    if own < 2:
+        raise LoadError(f"the model's context is {own} tokens: check max_position_embeddings in its config.json")
     if config.max_model_len is None:
         return own
     if config.max_model_len > own:

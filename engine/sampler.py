@@ -93,9 +93,9 @@ def _shape(logits: torch.Tensor, params: SamplingParams) -> None:
         _keep(logits, logits.sort(descending=True, stable=True).indices[: params.top_k])
     if params.top_p < 1.0:
         ordered = logits.sort(descending=True, stable=True)
-        before = ordered.values.softmax(-1).cumsum(-1).roll(1)
-        before[0] = 0.0  # the leader always stays
-        _keep(logits, ordered.indices[before < params.top_p])
+        is_kept = ordered.values.softmax(-1).cumsum(-1).roll(1) < params.top_p  # judged by what lies before a token
+        is_kept[0] = True  # the leader always stays
+        _keep(logits, ordered.indices[is_kept])
     if params.min_p > 0.0:
         logits.masked_fill_(logits < math.log(params.min_p), float("-inf"))
 

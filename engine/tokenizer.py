@@ -1,7 +1,6 @@
 """Text to token ids and back, and the chat template. Imports no torch: the gateway runs it."""
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +22,10 @@ class Tokenizer:
         Raises:
             LoadError: the folder has no tokenizer that can be read.
         """
+        if not (Path(folder) / "tokenizer.json").is_file():
+            raise LoadError(
+                f"the checkpoint `{folder}` has no tokenizer.json: the server needs it to read and write text"
+            )
         try:
             self._tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
         except Exception as error:  # a damaged file raises anything; each becomes one clear line
@@ -62,6 +65,6 @@ class Tokenizer:
             prompt: str = self._tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=True, **(template_arguments or {})
             )
-        except (TemplateError, TypeError, ValueError, json.JSONDecodeError) as error:
+        except (TemplateError, TypeError, ValueError, RecursionError) as error:
             raise RequestError(f"the chat template refuses the messages: {error}") from error
         return prompt

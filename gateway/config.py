@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+MAX_REQUESTS_PER_MINUTE = 10**9
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
@@ -22,7 +24,9 @@ class GatewayConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must lie between 0 and 65535, not {self.port}")
-        if self.requests_per_minute is not None and self.requests_per_minute < 1:
-            raise ValueError(f"requests_per_minute must be at least 1, not {self.requests_per_minute}")
+        if self.requests_per_minute is not None and not 1 <= self.requests_per_minute <= MAX_REQUESTS_PER_MINUTE:
+            raise ValueError(
+                f"requests_per_minute must lie between 1 and {MAX_REQUESTS_PER_MINUTE}, not {self.requests_per_minute}"
+            )
         if self.api_key is not None and not self.api_key:
             raise ValueError("api_key must not be empty")

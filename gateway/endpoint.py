@@ -15,7 +15,7 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from outrider.gateway.admission import admit, request_attributes
-from outrider.gateway.errors import ApiError, rate_limited, unavailable, unknown_model
+from outrider.gateway.errors import ApiError, invalid, rate_limited, unavailable, unknown_model
 from outrider.gateway.generation import Generation
 from outrider.gateway.limits import rate_headers
 from outrider.gateway.requests import ChatRequest, CompletionRequest, parse_request
@@ -225,5 +225,7 @@ async def _read_body(request: web.Request, seconds: float) -> bytes:
     try:
         async with asyncio.timeout(seconds):
             return await request.read()
+    except web.RequestPayloadError as error:
+        raise invalid(f"The body cannot be read: {error}") from error
     except TimeoutError as error:
         raise ApiError(408, f"The body did not arrive within {seconds:g} s", code="request_timeout") from error

@@ -138,6 +138,8 @@ class Generation:
         methods = [] if self._figures is None else self._figures.speculation
         num_drafted = sum(method.num_draft_tokens for method in methods)
         num_accepted = sum(method.num_accepted_tokens for method in methods)
+        # The engine may have gone on behind a stop string; what was cut there is no part of the answer.
+        num_accepted = min(num_accepted, max(0, self.num_output_tokens - 1))
         return CompletionDetails(
             accepted_prediction_tokens=num_accepted, rejected_prediction_tokens=num_drafted - num_accepted
         )

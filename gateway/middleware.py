@@ -32,6 +32,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     route = None if resource is None else resource.canonical
     state = RequestState(_request_id(request), time.monotonic())
     if request.path not in UNTRACED_PATHS:
+        host, port = _server_address(request)
         state.trace = gateway.tracing.start_request(
             method=request.method,
             route=route,
@@ -39,16 +40,17 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             scheme=request.scheme,
             headers=request.headers,
             client_address=request.remote,
-            server_address=request.url.host,
-            server_port=request.url.port,
+            server_address=host,
+            server_port=port,
         )
     request[REQUEST_STATE] = state
     try:
         response = await handler(request)
-    except (asyncio.CancelledError, ConnectionResetError):
+    except (asyncio.CancelledError, ConnectionResetError) as error:
         gateway.metrics.count_client_disconnect()
         state.trace.end(200 if state.has_begun else None, CLIENT_DISCONNECTED)
-        raise
+        # aiohttp logs a reset as a failure of ours, with its traceback, and takes a cancellation quietly.
+        raise asyncio.CancelledError from error
     except BaseException:
         gateway.metrics.observe_request(route=route, status=500)
         state.trace.end(500, OTHER)
@@ -91,7 +93,9 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     key = request.app[GATEWAY].config.api_key
     if key is not None and request.path.startswith("/v1/"):
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
+        if scheme.lower() != "bearer" or not hmac.compare_digest(
+            given.strip().encode("utf-8", "surrogateescape"), key.encode()
+        ):
             raise ApiError(
                 401,
                 "Incorrect or missing API key: send the header `Authorization: Bearer <key>`",
@@ -110,6 +114,14 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     if state.trace.traceresponse is not None:
         response.headers["traceresponse"] = state.trace.traceresponse
     response.headers.update(state.headers)
+
+
+def _server_address(request: web.Request) -> tuple[str | None, int | None]:
+    """As the client wrote it in its Host header, which can be nonsense."""
+    try:
+        return request.url.host, request.url.port
+    except ValueError:
+        return None, None
 
 
 def _request_id(request: web.Request) -> str:

@@ -43,9 +43,9 @@ def bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except OSError as error:
-        in_use = error.errno == errno.EADDRINUSE
-        reason = "the port is in use, choose another with --port" if in_use else error.strerror
+    except (OSError, UnicodeError) as error:
+        in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        reason = "the port is in use, choose another with --port" if in_use else error
         raise StartError(f"cannot listen on {host}:{port}: {reason}") from error
     return listener
 
@@ -91,7 +91,7 @@ async def run_gateway(
             access_log=None,
             handler_cancellation=True,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
-            shutdown_timeout=config.drain_seconds,
+            shutdown_timeout=config.drain_seconds / 2,  # aiohttp waits twice so long, the second time in vain
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)  # stops listening, then lets running requests finish
@@ -110,7 +110,10 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
             os._exit(1)  # the engine and the compile worker see their pipes close and follow
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means that we stay
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
 
 

@@ -175,7 +175,7 @@ _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "echo": ((False,), "prepend the prompt to the answer yourself"),
 }
 
-_PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
+_PATH = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"(?P<problem>unknown field|missing required field) `(?P<name>[^`]*)`")
 
 

@@ -20,6 +20,15 @@ from outrider.kernels.paged_attention import AttentionBatch
 # Rotary variants whose frequencies depend on the longest position of a batch: one request would change another's.
 LEAKING_ROPE_TYPES = ("dynamic", "longrope")
 
+# What a checkpoint may set as its sampling defaults, and what is sane.
+SAMPLING_RANGES = {
+    "temperature": (0.0, 2.0),
+    "top_p": (1e-6, 1.0),
+    "top_k": (0, 2**31 - 1),
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (0.01, 100.0),
+}
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -51,9 +60,9 @@ def load_model(folder: str, dtype: str = "auto", num_threads: int | None = None)
     module = _read_weights(folder, config, torch_dtype)
     torch.set_num_threads(num_threads or default_num_threads(module.num_parameters()))
     generation = _read_generation_config(folder)
-    eos = generation.eos_token_id if generation.eos_token_id is not None else config.get_text_config().eos_token_id
-    eos_token_ids = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
-    return LoadedModel(_fit(module, config), torch_dtype, eos_token_ids, _default_sampling(generation))
+    eos_token_ids = _eos_token_ids(folder, generation, config.get_text_config())
+    defaults = _default_sampling(folder, generation)
+    return LoadedModel(_fit(module, config), torch_dtype, eos_token_ids, defaults)
 
 
 def _read_config(folder: str) -> PretrainedConfig:
@@ -63,7 +72,7 @@ def _read_config(folder: str) -> PretrainedConfig:
         raise LoadError(f"`{folder}` is not a checkpoint folder: it has no config.json")
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file raises anything; each becomes one clear line
         raise LoadError(f"config.json of `{folder}` cannot be read: {first_line(error)}") from error
     rope = json.dumps(getattr(config.get_text_config(), "rope_parameters", None) or {})
     for rope_type in LEAKING_ROPE_TYPES:
@@ -101,17 +110,36 @@ def _read_weights(folder: str, config: PretrainedConfig, dtype: torch.dtype) -> 
 
 
 def _read_generation_config(folder: str) -> GenerationConfig:
+    if not (Path(folder) / "generation_config.json").is_file():
+        return GenerationConfig()
     try:
         return GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except OSError:
-        return GenerationConfig()
+    except Exception as error:  # as above
+        raise LoadError(f"generation_config.json of `{folder}` cannot be read: {first_line(error)}") from error
 
 
-def _default_sampling(generation: GenerationConfig) -> dict[str, float]:
+def _default_sampling(folder: str, generation: GenerationConfig) -> dict[str, float]:
     """The checkpoint's sampling defaults, where it has any."""
-    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-    values = {name: getattr(generation, name, None) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    defaults: dict[str, float] = {}
+    for name, (lowest, highest) in SAMPLING_RANGES.items():
+        value = getattr(generation, name, None)
+        if value is None:
+            continue
+        if not isinstance(value, (int, float)) or not lowest <= value <= highest:
+            raise LoadError(
+                f"generation_config.json of `{folder}` has `{name}` {value!r}: between {lowest} and {highest}"
+            )
+        defaults[name] = value
+    return defaults
+
+
+def _eos_token_ids(folder: str, generation: GenerationConfig, config: PretrainedConfig) -> tuple[int, ...]:
+    eos = generation.eos_token_id if generation.eos_token_id is not None else config.eos_token_id
+    token_ids = tuple(eos) if isinstance(eos, (list, tuple)) else () if eos is None else (eos,)
+    for token_id in token_ids:
+        if not isinstance(token_id, int) or not 0 <= token_id < config.vocab_size:
+            raise LoadError(f"`{folder}` names the end token {token_id!r}, which its vocabulary does not have")
+    return token_ids
 
 
 def _fit(module: PreTrainedModel, config: PretrainedConfig) -> PagedModel:

@@ -4,6 +4,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -98,6 +99,65 @@ def test_a_prompt_that_cannot_be_served_is_refused(server, prompt) -> None:
     status, answer = call(server, "/v1/completions", {"model": "outrider-demo", "prompt": prompt, "max_tokens": 4})
 
     assert (400, "prompt") == (status, answer["error"]["param"])
+
+
+def test_a_body_that_is_not_what_its_encoding_says_is_refused(server) -> None:
+    """400, in the usual shape."""
+    headers = {"Content-Encoding": "gzip"}
+    request = urllib.request.Request(f"{server.url}/v1/chat/completions", b"no gzip", headers)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)
+    with caught.value as error:
+        assert (400, "invalid_request_error") == (error.code, json.loads(error.read())["error"]["type"])
+
+
+def test_a_host_header_of_nonsense_harms_nobody(server) -> None:
+    """The trace lacks an address; the answer is as ever."""
+    request = urllib.request.Request(f"{server.url}/v1/models", headers={"Host": "x:99999999"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        assert 200 == response.status
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"top_p": 1e-320, "temperature": 2},
+        {"temperature": 1e-320},
+        {"repetition_penalty": 100, "frequency_penalty": 2},
+        {"logit_bias": dict.fromkeys(map(str, range(1000)), -100)},
+        {"stop_token_ids": list(range(1000)), "min_tokens": 3},
+        {"chat_template_kwargs": {"chat_template": "{% for i in range(10**9) %}{% endfor %}"}},
+        {"chat_template_kwargs": {"tokenize": True}},
+    ],
+)
+def test_an_odd_request_is_answered_and_leaves_its_neighbours_alone(server, hostile) -> None:
+    """A stream that runs beside it ends as it would have."""
+    stream = {"model": "outrider-demo", "prompt": "Once", "max_tokens": 120, "seed": 1, "ignore_eos": True}
+    _, expected = call(server, "/v1/completions", stream)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(call, server, "/v1/completions", stream)
+        status, _ = call(server, "/v1/chat/completions", {**CHAT, **hostile})
+
+    assert status in {200, 400}
+    assert expected["choices"] == running.result()[1]["choices"]
+
+
+def test_two_requests_with_one_request_id_get_their_own_answers(server) -> None:
+    """The id is the client's, and clients repeat themselves."""
+
+    def ask(prompt: str) -> str:
+        body = json.dumps({"model": "outrider-demo", "prompt": prompt, "max_tokens": 60, "temperature": 0}).encode()
+        headers = {"Content-Type": "application/json", "X-Request-Id": "same"}
+        with urllib.request.urlopen(urllib.request.Request(f"{server.url}/v1/completions", body, headers)) as response:
+            assert "same" == response.headers["x-request-id"]
+            return json.load(response)["choices"][0]["text"]
+
+    prompts = ["Once upon a time", "The train"]
+    alone = [ask(prompt) for prompt in prompts]
+    with ThreadPoolExecutor() as pool:
+        together = list(pool.map(ask, prompts))
+
+    assert alone == together
 
 
 def test_a_torn_request_harms_nobody(server) -> None:

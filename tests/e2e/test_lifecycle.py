@@ -120,6 +120,7 @@ def test_a_corrupt_checkpoint_is_one_line(tmp_path) -> None:
         (["--requests-per-minute", "0"], "requests_per_minute"),
         (["--kv-memory", "1k"], "--kv-memory"),
         (["--max-model-len", "1000000"], "--max-model-len"),
+        (["--host", "a..b"], "a..b"),
     ],
 )
 def test_a_wrong_option_is_one_line(arguments, named) -> None:

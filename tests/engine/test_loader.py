@@ -28,6 +28,7 @@ SIZES = {
     "num_key_value_heads": 2,
     "head_dim": 16,
     "max_position_embeddings": 128,
+    "eos_token_id": 1,
 }
 
 
@@ -92,6 +93,26 @@ def test_a_config_that_cannot_be_read_is_refused(folder, text) -> None:
     (folder / "config.json").write_text(text)
 
     with pytest.raises(LoadError):
+        load_model(str(folder))
+
+
+@pytest.mark.parametrize("change", [{"vocab_size": "x"}, {"num_attention_heads": 0}, {"eos_token_id": "a"}])
+def test_a_config_of_nonsense_is_one_error(folder, change) -> None:
+    """Whatever the library raises on it."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    (folder / "generation_config.json").unlink(missing_ok=True)
+
+    with pytest.raises(LoadError):
+        load_model(str(folder))
+
+
+@pytest.mark.parametrize("change", [{"temperature": "hot"}, {"temperature": -1}, {"top_p": 0}, {"eos_token_id": [999]}])
+def test_sampling_defaults_of_nonsense_are_refused(folder, change) -> None:
+    """They would be every request's own."""
+    (folder / "generation_config.json").write_text(json.dumps(change))
+
+    with pytest.raises(LoadError, match=next(iter(change)).split("_token")[0].replace("eos", "end token")):
         load_model(str(folder))
 
 
