@@ -110,7 +110,7 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
             os._exit(1)  # the engine and the compile worker see their pipes close and follow
         stop.set()
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means that we stay
         numbers.append(signal.SIGHUP)
     for number in numbers:
