@@ -31,7 +31,7 @@ def make_inputs(lengths, num_new, num_heads, num_kv_heads, head_dim, block_size,
     return query, key_cache, value_cache, batch
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_the_kernel_agrees_with_the_definition(data) -> None:
     """Random ragged batches, head counts and lengths around the block's edges."""
