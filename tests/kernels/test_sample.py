@@ -1,10 +1,11 @@
 """The Gumbel-max draw."""
 
 import numpy as np
+import pytest
 import torch
 
 from outrider.kernels.philox import gumbel
-from outrider.kernels.sample import sample
+from outrider.kernels.sample import sample, sample_reference
 
 
 def draw_many(scores: list[float], count: int) -> np.ndarray:
@@ -40,6 +41,20 @@ def test_draws_follow_a_peaked_distribution() -> None:
 def test_a_forbidden_token_is_never_drawn() -> None:
     """Minus infinity means never, whatever the noise."""
     assert 1 not in draw_many([0.0, float("-inf"), 0.0], 2_000)
+
+
+@pytest.mark.parametrize("vocab_size", [1, 3, 4, 5, 97, 4096])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 8.0, 40.0])
+def test_the_kernel_draws_what_the_definition_draws(vocab_size, scale) -> None:
+    """Flat, peaked and in between, with forbidden tokens among them, at large seeds and positions."""
+    generator = torch.Generator().manual_seed(vocab_size)
+    scores = torch.randn(64, vocab_size, generator=generator) * scale
+    scores[:, 1::3] = float("-inf")
+    leaders = scores.argmax(-1).tolist()
+    seeds = [2**64 - 1 - row for row in range(64)]
+    positions = [row * 1000 for row in range(64)]
+
+    assert sample_reference(scores, leaders, seeds, positions) == sample(scores, seeds, positions, [False] * 64)
 
 
 def test_skipping_hopeless_tokens_changes_no_draw() -> None:
