@@ -94,7 +94,7 @@ class Generation:
     def result(self) -> InferenceResult:
         """What the trace says of the outcome; of a request that failed, what there was until then."""
         admitted, figures = self._admitted, self._figures
-        speculation = None if figures is None else _speculation(figures)
+        speculation = None if figures is None else _draft_totals(figures)
         return InferenceResult(
             response_id=self.id,
             response_model=self._gateway.model_name,
@@ -135,32 +135,30 @@ class Generation:
         return shown
 
     def _completion_details(self) -> CompletionDetails:
-        methods = [] if self._figures is None else self._figures.speculation
-        num_drafted = sum(method.num_draft_tokens for method in methods)
-        num_accepted = sum(method.num_accepted_tokens for method in methods)
+        totals = None if self._figures is None else _draft_totals(self._figures)
+        if totals is None:
+            return CompletionDetails()
         # The engine may have gone on behind a stop string; what was cut there is no part of the answer.
-        num_accepted = min(num_accepted, max(0, self.num_output_tokens - 1))
+        num_accepted = min(totals.accepted_tokens, max(0, self.num_output_tokens - 1))
         return CompletionDetails(
-            accepted_prediction_tokens=num_accepted, rejected_prediction_tokens=num_drafted - num_accepted
+            accepted_prediction_tokens=num_accepted, rejected_prediction_tokens=totals.drafted_tokens - num_accepted
         )
 
     def _speculative_decoding(self, figures: RequestFigures) -> SpeculativeDecoding | None:
-        if not figures.speculation:
+        totals = _draft_totals(figures)
+        if totals is None:
             return None
-        num_steps = sum(method.num_steps for method in figures.speculation)
-        num_drafted = sum(method.num_draft_tokens for method in figures.speculation)
-        num_accepted = sum(method.num_accepted_tokens for method in figures.speculation)
         histogram = [0] * max(len(method.acceptance_histogram) for method in figures.speculation)
         for method in figures.speculation:
             for length, count in enumerate(method.acceptance_histogram):
                 histogram[length] += count
         return SpeculativeDecoding(
-            mean_acceptance_length=1 + num_accepted / num_steps,
-            draft_acceptance_rate=num_accepted / num_drafted,
+            mean_acceptance_length=totals.emitted_tokens / totals.steps,
+            draft_acceptance_rate=totals.accepted_tokens / totals.drafted_tokens,
             acceptance_histogram=histogram,
-            num_spec_steps=num_steps,
-            num_accepted_draft_tokens=num_accepted,
-            num_draft_tokens=num_drafted,
+            num_spec_steps=totals.steps,
+            num_accepted_draft_tokens=totals.accepted_tokens,
+            num_draft_tokens=totals.drafted_tokens,
             num_spec_tokens=self._admitted.submit.speculation.max_tokens,
             methods={
                 method.method: {
@@ -173,7 +171,8 @@ class Generation:
         )
 
 
-def _speculation(figures: RequestFigures) -> SpeculationFigures | None:
+def _draft_totals(figures: RequestFigures) -> SpeculationFigures | None:
+    """Over all methods; None when nothing was drafted."""
     if not figures.speculation:
         return None
     num_steps = sum(method.num_steps for method in figures.speculation)

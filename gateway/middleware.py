@@ -78,7 +78,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _respond(request, ApiError(error.status, error.reason))
     except ConnectionResetError:
         raise
-    except Exception:
+    except Exception:  # the boundary: a bug of ours becomes a 500 with an id, and its traceback a log line
         state = request[REQUEST_STATE]
         logger.exception("request %s failed", state.request_id)
         if state.has_begun:
