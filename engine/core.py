@@ -92,7 +92,7 @@ class EngineCore:
         return self.scheduler.has_work
 
     def load_grammar(self, message: LoadGrammar) -> None:
-        """Takes in a compiled grammar for later requests."""
+        """Takes in a compiled grammar for later requests; from any thread, since it can take tens of milliseconds."""
         if self._grammars is not None:
             self._grammars.load(CompiledGrammar(key=message.key, backend=message.backend, data=message.data))
 

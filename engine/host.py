@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from outrider.engine.core import EngineCore
 from outrider.engine.errors import MissingGrammarError, RequestError
-from outrider.engine.protocol import Abort, Command, FinishReason, LoadGrammar, StepOutputs, Submit, TokenDelta
+from outrider.engine.protocol import Abort, FinishReason, StepOutputs, Submit, TokenDelta
 from outrider.structured.errors import StructuredError
 
 logger = logging.getLogger("outrider.engine")
@@ -26,14 +26,14 @@ class EngineHost:
         self._core = core
         self._publish = publish
         self._on_end = on_end
-        self._inbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Submit | Abort | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="outrider-step", daemon=True)
 
     def start(self) -> None:
         """Starts the loop."""
         self._thread.start()
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Submit | Abort) -> None:
         """Hands a command over; from any thread, at any time."""
         self._inbox.put(command)
 
@@ -65,7 +65,7 @@ class EngineHost:
                 self._core.scheduler.check_integrity()
             self._publish(StepOutputs(deltas, self._core.stats()))
 
-    def _take(self) -> list[Command | None]:
+    def _take(self) -> list[Submit | Abort | None]:
         """All commands that wait; when there is nothing to compute, waits for one."""
         commands = [] if self._core.has_work else [self._inbox.get()]
         while True:
@@ -74,7 +74,7 @@ class EngineHost:
             except queue.Empty:
                 return commands
 
-    def _obey(self, command: Command) -> TokenDelta | None:
+    def _obey(self, command: Submit | Abort) -> TokenDelta | None:
         """Carries a command out; the delta that ends its request, if it does."""
         match command:
             case Submit():
@@ -90,11 +90,6 @@ class EngineHost:
                     )
             case Abort():
                 return self._core.abort(command.request_id)
-            case LoadGrammar():
-                try:
-                    self._core.load_grammar(command)
-                except StructuredError:
-                    logger.exception("a compiled grammar cannot be loaded; the requests that name it fail")
         return None
 
     def _step(self) -> list[TokenDelta]:

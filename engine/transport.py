@@ -10,7 +10,8 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from outrider.engine import protocol
 from outrider.engine.core import EngineCore
 from outrider.engine.host import EngineHost
-from outrider.engine.protocol import Abort, Hello, StepOutputs, Submit
+from outrider.engine.protocol import Abort, Hello, LoadGrammar, StepOutputs, Submit
+from outrider.structured.errors import StructuredError
 
 logger = logging.getLogger("outrider.engine")
 
@@ -24,6 +25,7 @@ class EngineServer:
     """
 
     def __init__(self, core: EngineCore) -> None:
+        self._core = core  # only to load grammars: all else is the step thread's
         self._hello: Hello = core.hello()
         self._loop = asyncio.get_running_loop()
         self._host = EngineHost(core, self._publish_from_step_thread, self._end_from_step_thread)
@@ -63,7 +65,7 @@ class EngineServer:
         try:
             async for message in websocket:
                 if message.type is WSMsgType.BINARY:
-                    self._receive(message.data, outbox)
+                    await self._receive(message.data, outbox)
         except msgspec.DecodeError:
             logger.exception("a gateway sent a frame that is no command: its connection ends")
             await websocket.close(code=WSCloseCode.PROTOCOL_ERROR)
@@ -76,11 +78,21 @@ class EngineServer:
             await asyncio.gather(sender, return_exceptions=True)
         return websocket
 
-    def _receive(self, frame: bytes, outbox: asyncio.Queue[bytes]) -> None:
+    async def _receive(self, frame: bytes, outbox: asyncio.Queue[bytes]) -> None:
         command = protocol.decode_command(frame)
+        if isinstance(command, LoadGrammar):
+            # In a thread of its own: the step goes on, and what this gateway sends next waits for its grammar.
+            await self._loop.run_in_executor(None, self._load_grammar, command)
+            return
         if isinstance(command, Submit):
             self._owners.setdefault(command.request_id, outbox)
         self._host.send(command)
+
+    def _load_grammar(self, command: LoadGrammar) -> None:
+        try:
+            self._core.load_grammar(command)
+        except StructuredError:
+            logger.exception("a compiled grammar cannot be loaded; the requests that name it fail")
 
     def _end_from_step_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._ended.set)
