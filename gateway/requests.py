@@ -94,14 +94,17 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
     name: str | None = None
-    refusal: str | None = None
+    refusal: None = None  # clients send an answer back as they got it
     tool_call_id: str | None = None
 
     def for_template(self) -> dict[str, object]:
         """As chat templates expect it: the text in one piece, and `system` for OpenAI's newer `developer`."""
         content = self.content
         text = "".join(part.text for part in content) if isinstance(content, list) else content or ""
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        message: dict[str, object] = {"role": "system" if self.role == "developer" else self.role, "content": text}
+        message |= {} if self.name is None else {"name": self.name}
+        message |= {} if self.tool_call_id is None else {"tool_call_id": self.tool_call_id}
+        return message
 
 
 class ChatRequest(GenerationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -86,6 +86,13 @@ def test_fields_that_ask_for_nothing_pass(asks_for_nothing) -> None:
     refuse_unsupported(parse_request(msgspec.json.encode({**CHAT, **asks_for_nothing}), ChatRequest))
 
 
+def test_names_reach_the_chat_template() -> None:
+    """What a message says of itself is for the template to use, and is not dropped on the way."""
+    body = {"role": "tool", "content": "3", "name": "add", "tool_call_id": "c1"}
+
+    assert body == msgspec.convert(body, Message).for_template()
+
+
 def test_content_parts_are_joined_and_developer_is_system() -> None:
     """Chat templates know neither."""
     body = {"role": "developer", "content": [{"type": "text", "text": "be "}, {"type": "text", "text": "brief"}]}
