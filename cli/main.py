@@ -9,6 +9,7 @@ from outrider.cli.bench import bench
 from outrider.cli.engine import engine
 from outrider.cli.loadtest import loadtest
 from outrider.cli.serve import gateway, serve
+from outrider.cli.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(serve)
@@ -16,6 +17,7 @@ app.command()(gateway)
 app.command()(engine)
 app.command()(loadtest)
 app.add_typer(bench, name="bench")
+app.add_typer(train, name="train")
 
 
 def _print_version(wanted: bool) -> None:
