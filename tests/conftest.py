@@ -1,6 +1,10 @@
 """Settings for all tests."""
 
+import os
 import signal
+
+# Before torch is imported: threads that wait by spinning starve each other where another process is busy too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from hypothesis import settings
 
