@@ -16,6 +16,7 @@ def engine(
     max_num_batched_tokens: options.MaxNumBatchedTokens = 1024,
     kv_memory: options.KvMemory = "1G",
     threads: options.Threads = None,
+    prefix_caching: options.PrefixCaching = True,
     speculation: options.Speculation = True,
     max_speculation_tokens: options.MaxSpeculationTokens = 8,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
@@ -39,6 +40,7 @@ def engine(
             max_num_batched_tokens=max_num_batched_tokens,
             kv_memory_bytes=options.parse_memory(kv_memory),
             num_threads=threads,
+            prefix_caching=prefix_caching,
             speculation=speculation,
             max_speculation_tokens=max_speculation_tokens,
         )

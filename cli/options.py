@@ -16,6 +16,7 @@ MaxNumSeqs = Annotated[int, typer.Option(help="Requests that share a step.")]
 MaxNumBatchedTokens = Annotated[int, typer.Option(help="Tokens of one step; longer prompts are split.")]
 KvMemory = Annotated[str, typer.Option(help="Most memory for the KV cache: 512M, 4G.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of the engine; by the size of the model.")]
+PrefixCaching = Annotated[bool, typer.Option(help="Whether requests share the KV of what they begin with.")]
 Speculation = Annotated[bool, typer.Option(help="Whether requests may speculate.")]
 MaxSpeculationTokens = Annotated[int, typer.Option(help="Most drafted tokens of one request in one step.")]
 

@@ -20,6 +20,7 @@ class EngineConfig:
     max_num_batched_tokens: int = 1024  # tokens of one step: the budget that long prompts are split by
     kv_memory_bytes: int = 2**30  # upper bound; less is taken when max_num_seqs full-length requests need less
     num_threads: int | None = None  # of torch; default_num_threads when None
+    prefix_caching: bool = True  # whether requests share the KV of what they begin with
     speculation: bool = True  # whether requests may speculate
     max_speculation_tokens: int = 8  # drafted tokens of one request in one step
 

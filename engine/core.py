@@ -64,6 +64,7 @@ class EngineCore:
             self.blocks,
             max_num_seqs=config.max_num_seqs,
             max_num_batched_tokens=config.max_num_batched_tokens,
+            prefix_caching=config.prefix_caching,
         )
         self._runner = ModelRunner(model, BLOCK_SIZE)
         self._sampler = Sampler(loaded.eos_token_ids)
@@ -127,6 +128,7 @@ class EngineCore:
             speculation=submit.speculation,
             arrived=time.monotonic(),
             grammar=self._matcher(submit),
+            cache_salt=submit.cache_salt,
         )
         self.scheduler.add(sequence)
 
@@ -172,6 +174,7 @@ class EngineCore:
             total_steps=self._num_steps,
             total_step_seconds=self._step_seconds,
             total_preemptions=scheduler.num_preemptions,
+            total_cached_tokens=scheduler.num_cached_tokens,
             draft_tokens={name: counts.num_draft_tokens for name, counts in self._drafting.totals.items()},
             accepted_draft_tokens={name: counts.num_accepted_tokens for name, counts in self._drafting.totals.items()},
             resident_bytes=resident_bytes(),
@@ -200,6 +203,7 @@ class EngineCore:
             if sequence.first_scheduled is None:
                 sequence.first_scheduled = started
             sequence.num_computed += row.num_tokens
+            self.scheduler.publish(sequence)
         deltas: list[TokenDelta] = []
         for row, tokens in zip(ending, drawn, strict=True):
             try:
@@ -232,6 +236,7 @@ class EngineCore:
         if problem is not None:
             return self._fail(sequence, kept, problem)
         sequence.num_computed += len(kept) - 1  # accepted drafts are computed, the last token is not
+        self.scheduler.publish(sequence)
         now = time.monotonic()
         if sequence.first_token is None:
             sequence.first_token = now

@@ -54,6 +54,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     speculation: SpeculationParams = SpeculationParams()
     grammar_key: str | None = None
     output_ids: list[int] = []
+    cache_salt: str = ""  # requests share cached prefixes with those of the same salt alone
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
@@ -106,6 +107,7 @@ class RequestFigures(msgspec.Struct, frozen=True):
     decode_seconds: float  # first token to last
     num_steps: int
     num_preemptions: int
+    num_cached_tokens: int = 0  # of the prompt, whose KV was there when the request started
     speculation: list[SpeculationFigures] = []
 
 
@@ -130,6 +132,7 @@ class EngineStats(msgspec.Struct, frozen=True):
     total_steps: int
     total_step_seconds: float
     total_preemptions: int
+    total_cached_tokens: int  # of prompts, found in the prefix cache
     draft_tokens: dict[str, int]  # by method
     accepted_draft_tokens: dict[str, int]
     resident_bytes: int

@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from outrider.engine.blocks import BlockPool
+from outrider.engine.prefix import extend_digests
 from outrider.engine.sequence import Sequence, Status
 
 
@@ -32,11 +33,15 @@ class Scheduler:
     When blocks run out, the youngest running sequence is preempted: its blocks are freed and it is computed anew later.
     """
 
-    def __init__(self, blocks: BlockPool, *, max_num_seqs: int, max_num_batched_tokens: int) -> None:
+    def __init__(
+        self, blocks: BlockPool, *, max_num_seqs: int, max_num_batched_tokens: int, prefix_caching: bool = True
+    ) -> None:
         self.blocks = blocks
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # oldest first
         self.num_preemptions = 0
+        self.num_cached_tokens = 0  # of prompts, shared with earlier sequences
+        self._prefix_caching = prefix_caching
         self._max_num_seqs = max_num_seqs
         self._max_num_batched_tokens = max_num_batched_tokens
 
@@ -99,16 +104,43 @@ class Scheduler:
         """Starts waiting sequences, in order, while there are tokens, places and blocks; returns the tokens left."""
         while self.waiting and len(self.running) < self._max_num_seqs and spare > 0:
             sequence = self.waiting[0]
-            if self.blocks.num_needed(len(sequence.token_ids) + 1) > self.blocks.num_free:
+            self._share_prefix(sequence)
+            missing = self.blocks.num_needed(len(sequence.token_ids) + 1) - len(sequence.block_ids)
+            if missing > self.blocks.num_free:
+                self.blocks.free(sequence.block_ids)
                 break
-            num_tokens = min(len(sequence.token_ids), spare)
-            self.blocks.grow(sequence.block_ids, num_tokens)
+            sequence.num_computed = len(sequence.block_ids) * self.blocks.block_size
+            if sequence.first_scheduled is None:
+                sequence.num_cached_tokens = min(sequence.num_computed, sequence.num_prompt_tokens)
+                self.num_cached_tokens += sequence.num_cached_tokens
+            num_tokens = min(len(sequence.token_ids) - sequence.num_computed, spare)
+            self.blocks.grow(sequence.block_ids, sequence.num_computed + num_tokens)
             self.waiting.popleft()
             self.running.append(sequence)
             sequence.status = Status.RUNNING
             rows.append(StepRow(sequence, num_tokens))
             spare -= num_tokens
         return spare
+
+    def publish(self, sequence: Sequence) -> None:
+        """Lets later sequences share the blocks that a step has filled with tokens that stay."""
+        if not self._prefix_caching or sequence.status is not Status.RUNNING:
+            return
+        size = self.blocks.block_size
+        num_full = sequence.num_computed // size
+        extend_digests(sequence.digests, sequence.token_ids, num_full, size, sequence.cache_salt)
+        for index in range(sequence.num_published, num_full):
+            self.blocks.publish(sequence.block_ids[index], sequence.digests[index])
+        sequence.num_published = max(sequence.num_published, num_full)
+
+    def _share_prefix(self, sequence: Sequence) -> None:
+        """Begins with blocks that others have computed; one token at least stays to be computed."""
+        if self._prefix_caching:
+            size = self.blocks.block_size
+            num_full = (len(sequence.token_ids) - 1) // size
+            extend_digests(sequence.digests, sequence.token_ids, num_full, size, sequence.cache_salt)
+            sequence.block_ids = self.blocks.share(sequence.digests[:num_full])
+            sequence.num_published = len(sequence.block_ids)
 
     def _reserve(self, sequence: Sequence, num_tokens: int) -> bool:
         """Grows a running sequence, preempting younger ones; False when it had to give way itself."""
@@ -133,7 +165,7 @@ class Scheduler:
         self.running.remove(sequence)
         self.blocks.free(sequence.block_ids)
         sequence.status = Status.WAITING
-        sequence.num_computed = 0
+        sequence.num_computed = sequence.num_published = 0
         sequence.num_preemptions += 1
         self.num_preemptions += 1
         self.waiting.appendleft(sequence)

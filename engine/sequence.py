@@ -34,9 +34,13 @@ class Sequence:
     speculation: SpeculationParams
     arrived: float  # monotonic seconds
     grammar: "Grammar | None" = None
+    cache_salt: str = ""
     status: Status = Status.WAITING
     num_computed: int = 0
     block_ids: list[int] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)  # of its full blocks, as far as they were needed
+    num_published: int = 0  # leading blocks that others can share, or that were shared with it
+    num_cached_tokens: int = 0  # of the prompt, not computed because their KV was there when it started
     first_scheduled: float | None = None
     first_token: float | None = None
     num_steps: int = 0
@@ -58,6 +62,7 @@ class Sequence:
             decode_seconds=now - first_token,
             num_steps=self.num_steps,
             num_preemptions=self.num_preemptions,
+            num_cached_tokens=self.num_cached_tokens,
             speculation=[
                 SpeculationFigures(
                     method, counts.num_steps, counts.num_draft_tokens, counts.num_accepted_tokens, counts.histogram

@@ -11,6 +11,7 @@ from outrider.gateway.admission import Admitted
 from outrider.gateway.responses import (
     CompletionDetails,
     FinishReason,
+    PromptDetails,
     RequestMetrics,
     SpeculativeDecoding,
     Usage,
@@ -69,6 +70,7 @@ class Generation:
             num_prompt_tokens,
             self.num_output_tokens,
             num_prompt_tokens + self.num_output_tokens,
+            prompt_tokens_details=PromptDetails(0 if self._figures is None else self._figures.num_cached_tokens),
             completion_tokens_details=self._completion_details(),
         )
 
@@ -101,6 +103,7 @@ class Generation:
             finish_reasons=(self.finish_reason,) if self.finished is not None else (),
             input_tokens=len(admitted.submit.prompt_ids),
             output_tokens=self.num_output_tokens,
+            cached_tokens=None if figures is None else figures.num_cached_tokens,
             queue_seconds=None if figures is None else figures.queue_seconds,
             prefill_seconds=None if figures is None else figures.prefill_seconds,
             decode_seconds=None if figures is None else figures.decode_seconds,

@@ -62,6 +62,7 @@ def record_engine_stats(metrics: Metrics, stats: EngineStats) -> None:
         steps=stats.total_steps,
         step_seconds=stats.total_step_seconds,
         preemptions=stats.total_preemptions,
+        cached_tokens=stats.total_cached_tokens,
         draft_tokens=stats.draft_tokens,
         accepted_draft_tokens=stats.accepted_draft_tokens,
     )

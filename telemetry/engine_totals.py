@@ -41,6 +41,7 @@ class EngineTotals:
 
     Attributes:
         step_seconds: Time spent inside steps.
+        cached_tokens: Prompt tokens whose KV was found in the prefix cache.
         draft_tokens: By proposer: nodes verified.
         accepted_draft_tokens: By proposer: those of them that became output.
     """
@@ -48,6 +49,7 @@ class EngineTotals:
     steps: int = 0
     step_seconds: float = 0.0
     preemptions: int = 0
+    cached_tokens: int = 0
     draft_tokens: Mapping[str, int] = field(default_factory=dict)
     accepted_draft_tokens: Mapping[str, int] = field(default_factory=dict)
 
@@ -61,13 +63,14 @@ class EngineTotals:
             steps=self.steps - earlier.steps,
             step_seconds=self.step_seconds - earlier.step_seconds,
             preemptions=self.preemptions - earlier.preemptions,
+            cached_tokens=self.cached_tokens - earlier.cached_tokens,
             draft_tokens=_difference(self.draft_tokens, earlier.draft_tokens),
             accepted_draft_tokens=_difference(self.accepted_draft_tokens, earlier.accepted_draft_tokens),
         )
         return self if difference._has_fallen() else difference
 
     def _has_fallen(self) -> bool:
-        counts = (self.steps, self.step_seconds, self.preemptions)
+        counts = (self.steps, self.step_seconds, self.preemptions, self.cached_tokens)
         return min(*counts, *self.draft_tokens.values(), *self.accepted_draft_tokens.values()) < 0
 
 

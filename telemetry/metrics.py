@@ -75,6 +75,9 @@ class Metrics:
         self._engine_memory = self._gauge("outrider_engine_resident_memory_bytes", "Resident memory of the engines.")
         self._steps = self._counter("outrider_engine_steps_total", "Steps of the engines.")
         self._step_seconds = self._counter("outrider_engine_step_seconds_total", "Time spent inside steps.")
+        self._cached_tokens = self._counter(
+            "outrider_cached_prompt_tokens_total", "Prompt tokens whose KV was found in the prefix cache."
+        )
         self._preemptions = self._counter("outrider_preemptions_total", "Requests that gave up their KV blocks.")
         self._drafted = self._counter("outrider_draft_tokens_total", "Draft tokens verified.", "method")
         self._accepted = self._counter("outrider_accepted_draft_tokens_total", "Draft tokens accepted.", "method")
@@ -157,6 +160,7 @@ class Metrics:
         self._steps.inc(added.steps)
         self._step_seconds.inc(added.step_seconds)
         self._preemptions.inc(added.preemptions)
+        self._cached_tokens.inc(added.cached_tokens)
         for method, tokens in added.draft_tokens.items():
             self._drafted.labels(method).inc(tokens)
         for method, tokens in added.accepted_draft_tokens.items():

@@ -46,6 +46,18 @@ def test_chat_answers_in_words(client) -> None:
     assert completion.choices[0].finish_reason in {"stop", "length"}
 
 
+def test_a_prompt_that_was_there_before_is_cached(client) -> None:
+    """Its whole blocks are counted, and with another salt none; the answer stays the same."""
+    options = {"model": MODEL, "messages": ask(f"Repeat this text: {REPEAT * 4}"), "max_tokens": 8, "temperature": 0}
+    answers = [
+        client.chat.completions.create(**options, extra_body={"cache_salt": salt}) for salt in ("one", "one", "two")
+    ]
+    cached = [answer.usage.prompt_tokens_details.cached_tokens for answer in answers]
+
+    assert cached == [0, (answers[0].usage.prompt_tokens - 1) // 32 * 32, 0]
+    assert len({answer.choices[0].message.content for answer in answers}) == 1
+
+
 def test_a_stream_is_the_same_answer_in_pieces(client) -> None:
     """Same seed, same text; the usage comes with the last event."""
     options = {"model": MODEL, "messages": ask("What is Outrider?"), "max_tokens": 60, "seed": 3}

@@ -60,6 +60,26 @@ def test_batch_chunks_and_preemption_change_no_token(make_core, dtype, sampling)
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("sampling", [{}, SAMPLED], ids=["greedy", "sampled"])
+def test_cached_prefixes_change_no_token(make_core, dtype, sampling) -> None:
+    """Prompts that share beginnings of several blocks, drafted for and not: the same bits as with nothing cached."""
+    common = prompts(1, seed=9, longest=60)[0] + list(range(2, 90))
+    items = [
+        submit(
+            f"r{i}", common[: 40 + 8 * i] + prompt, seed=i, ignore_eos=True, methods=("ngram",) * (i % 2), **sampling
+        )
+        for i, prompt in enumerate(prompts(8, longest=20))
+    ]
+    expected = alone(make_core(dtype=dtype, prefix_caching=False), items)
+    core, cramped = make_core(dtype=dtype), make_core(dtype=dtype, kv_memory_bytes=300_000, max_num_seqs=8)
+
+    assert expected == alone(core, items)
+    assert expected == run(core, items)
+    assert expected == run(cramped, items)
+    assert core.stats().total_cached_tokens > 500
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("sampling", [{}, SAMPLED], ids=["greedy", "sampled"])
 def test_speculation_changes_no_token(make_core, dtype, sampling) -> None:
     """N-gram drafts, mixed in a batch with plain requests, give exactly the plain output, and drafts are accepted."""
     core = make_core(dtype=dtype)

@@ -16,12 +16,12 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;versi
 NAMES = """
     gen_ai_server_request_duration_seconds:histogram gen_ai_server_time_per_output_token_seconds:histogram
     gen_ai_server_time_to_first_token_seconds:histogram outrider_accepted_draft_tokens:counter outrider_build:info
-    outrider_client_disconnects:counter outrider_draft_tokens:counter outrider_engine_resident_memory_bytes:gauge
-    outrider_engine_step_seconds:counter outrider_engine_steps:counter outrider_gateway_resident_memory_bytes:gauge
-    outrider_generated_tokens:counter outrider_grammar_compile_seconds:histogram outrider_kv_blocks:gauge
-    outrider_kv_blocks_used:gauge outrider_preemptions:counter outrider_prompt_tokens:counter
-    outrider_rate_limited:counter outrider_requests:counter outrider_requests_running:gauge
-    outrider_requests_waiting:gauge
+    outrider_cached_prompt_tokens:counter outrider_client_disconnects:counter outrider_draft_tokens:counter
+    outrider_engine_resident_memory_bytes:gauge outrider_engine_step_seconds:counter outrider_engine_steps:counter
+    outrider_gateway_resident_memory_bytes:gauge outrider_generated_tokens:counter
+    outrider_grammar_compile_seconds:histogram outrider_kv_blocks:gauge outrider_kv_blocks_used:gauge
+    outrider_preemptions:counter outrider_prompt_tokens:counter outrider_rate_limited:counter
+    outrider_requests:counter outrider_requests_running:gauge outrider_requests_waiting:gauge
 """
 
 
@@ -211,6 +211,7 @@ def test_engines_are_summed_and_survive_their_restarts() -> None:
             steps=50,
             step_seconds=2.5,
             preemptions=1,
+            cached_tokens=64,
             draft_tokens={"ngram": 30},
             accepted_draft_tokens={"ngram": 20},
         ),
@@ -224,6 +225,7 @@ def test_engines_are_summed_and_survive_their_restarts() -> None:
         ("outrider_engine_steps_total", ()): 55,
         ("outrider_engine_step_seconds_total", ()): 3.0,
         ("outrider_preemptions_total", ()): 1,
+        ("outrider_cached_prompt_tokens_total", ()): 64,
         ("outrider_draft_tokens_total", ("ngram",)): 35,
         ("outrider_accepted_draft_tokens_total", ("ngram",)): 20,
         ("outrider_requests_running", ()): 0,
