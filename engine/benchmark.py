@@ -1,4 +1,4 @@
-"""Offline throughput of the engine, beside transformers' `generate` on the same checkpoint in the same run.
+"""Offline throughput and latency of the engine, beside transformers' `generate` on the same checkpoint in the same run.
 
 Every request has the same number of random prompt tokens and generates the same number, greedily, so that both sides do
 the same work: transformers as one static batch, the engine by its own scheduling. Rounds alternate between the two,
@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -17,6 +18,16 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from outrider.engine.config import EngineConfig
 from outrider.engine.core import EngineCore
 from outrider.engine.protocol import SamplingParams, Submit
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Of one request alone, in milliseconds: the median and the 99th percentile over all rounds."""
+
+    num_threads: int
+    first_token: tuple[float, float]
+    per_token: tuple[float, float]  # of one token behind another
+    whole: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,53 @@ def measure_throughput(
             on_round()
         rows.append(_row(concurrency, torch.get_num_threads(), engine_rounds, reference_rounds))
     return rows
+
+
+def measure_latency(
+    config: EngineConfig,
+    *,
+    input_len: int,
+    output_len: int,
+    num_rounds: int,
+    on_round: Callable[[], None] = lambda: None,
+) -> Latency:
+    """Measures one request at a time for `num_rounds` rounds after a warm-up; `on_round` is called after each.
+
+    Raises:
+        LoadError: the checkpoint cannot be served.
+    """
+    core = EngineCore(config)
+    (prompt,) = _random_prompts(1, input_len, core.vocab_size)
+    first: list[float] = []
+    gaps: list[float] = []
+    whole: list[float] = []
+    for number in range(num_rounds + 1):
+        times = _run_one(core, prompt, output_len)
+        if number > 0:  # the first round warms up
+            first.append(times[0])
+            gaps += [later - earlier for earlier, later in pairwise(times)]
+            whole.append(times[-1])
+        on_round()
+    return Latency(torch.get_num_threads(), _percentiles(first), _percentiles(gaps), _percentiles(whole))
+
+
+def _run_one(core: EngineCore, prompt: list[int], output_len: int) -> list[float]:
+    """Milliseconds from the start to each token."""
+    params = SamplingParams(seed=0, max_tokens=output_len, temperature=0.0, ignore_eos=True)
+    started = time.perf_counter()
+    core.add(Submit(request_id="0", prompt_ids=prompt, params=params))
+    times: list[float] = []
+    while core.has_work:
+        for delta in core.step():
+            times += [1000 * (time.perf_counter() - started)] * len(delta.token_ids)
+    assert len(times) == output_len
+    return times
+
+
+def _percentiles(values: list[float]) -> tuple[float, float]:
+    if len(values) < 2:
+        return (statistics.median(values or [0.0]),) * 2
+    return statistics.median(values), statistics.quantiles(values, n=100, method="inclusive")[98]
 
 
 def _row(
