@@ -128,6 +128,7 @@ class EngineCore:
             speculation=submit.speculation,
             arrived=time.monotonic(),
             grammar=self._matcher(submit),
+            priority=submit.priority,
             cache_salt=submit.cache_salt,
         )
         self.scheduler.add(sequence)

@@ -54,6 +54,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     speculation: SpeculationParams = SpeculationParams()
     grammar_key: str | None = None
     output_ids: list[int] = []
+    priority: int = 0  # lower values first
     cache_salt: str = ""  # requests share cached prefixes with those of the same salt alone
 
 

@@ -1,7 +1,8 @@
 """Decides what each step computes. Plain Python over plain data: no torch, no clock, no I/O."""
 
-from collections import deque
+from bisect import insort
 from dataclasses import dataclass
+from operator import attrgetter
 
 from outrider.engine.blocks import BlockPool
 from outrider.engine.prefix import extend_digests
@@ -27,18 +28,23 @@ class StepRow:
         return self.sequence.num_computed + self.num_tokens == len(self.sequence.token_ids)
 
 
-class Scheduler:
-    """Continuous batching under one token budget: running sequences first, then waiting ones in order of arrival.
+_rank = attrgetter("rank")
 
-    When blocks run out, the youngest running sequence is preempted: its blocks are freed and it is computed anew later.
+
+class Scheduler:
+    """Continuous batching under one token budget: running sequences first, then waiting ones by priority and arrival.
+
+    When blocks run out, the running sequence of the last rank is preempted, the youngest where priorities are equal:
+    its blocks are freed and it is computed anew later. A newcomer never preempts.
     """
 
     def __init__(
         self, blocks: BlockPool, *, max_num_seqs: int, max_num_batched_tokens: int, prefix_caching: bool = True
     ) -> None:
         self.blocks = blocks
-        self.waiting: deque[Sequence] = deque()
-        self.running: list[Sequence] = []  # oldest first
+        self.waiting: list[Sequence] = []  # both by rank
+        self.running: list[Sequence] = []
+        self._num_arrived = 0
         self.num_preemptions = 0
         self.num_cached_tokens = 0  # of prompts, shared with earlier sequences
         self._prefix_caching = prefix_caching
@@ -52,7 +58,9 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Queues a sequence that fits the model and the cache."""
-        self.waiting.append(sequence)
+        sequence.order = self._num_arrived
+        self._num_arrived += 1
+        insort(self.waiting, sequence, key=_rank)
 
     def finish(self, sequence: Sequence) -> None:
         """Takes a sequence out, running or waiting, and frees its blocks at once."""
@@ -77,7 +85,7 @@ class Scheduler:
             missing = len(sequence.token_ids) - sequence.num_computed
             num_tokens = min(missing, 1 + spare)
             if not self._reserve(sequence, sequence.num_computed + num_tokens):
-                break  # the sequence itself was the youngest and is waiting again
+                break  # the sequence itself was the last and is waiting again
             rows.append(StepRow(sequence, num_tokens))
             spare -= num_tokens - 1
             index += 1
@@ -99,6 +107,8 @@ class Scheduler:
         for sequence in self.waiting:
             assert sequence.status is Status.WAITING, sequence
             assert not sequence.block_ids, sequence
+        for line in (self.running, self.waiting):
+            assert line == sorted(line, key=_rank), f"out of order: {line}"
 
     def _admit(self, rows: list[StepRow], spare: int) -> int:
         """Starts waiting sequences, in order, while there are tokens, places and blocks; returns the tokens left."""
@@ -115,8 +125,8 @@ class Scheduler:
                 self.num_cached_tokens += sequence.num_cached_tokens
             num_tokens = min(len(sequence.token_ids) - sequence.num_computed, spare)
             self.blocks.grow(sequence.block_ids, sequence.num_computed + num_tokens)
-            self.waiting.popleft()
-            self.running.append(sequence)
+            self.waiting.pop(0)
+            insort(self.running, sequence, key=_rank)
             sequence.status = Status.RUNNING
             rows.append(StepRow(sequence, num_tokens))
             spare -= num_tokens
@@ -145,9 +155,9 @@ class Scheduler:
     def _reserve(self, sequence: Sequence, num_tokens: int) -> bool:
         """Grows a running sequence, preempting younger ones; False when it had to give way itself."""
         while not self.blocks.grow(sequence.block_ids, num_tokens):
-            youngest = self.running[-1]
-            self._preempt(youngest)
-            if youngest is sequence:
+            last = self.running[-1]
+            self._preempt(last)
+            if last is sequence:
                 return False
         return True
 
@@ -168,7 +178,7 @@ class Scheduler:
         sequence.num_computed = sequence.num_published = 0
         sequence.num_preemptions += 1
         self.num_preemptions += 1
-        self.waiting.appendleft(sequence)
+        insort(self.waiting, sequence, key=_rank)
 
     def __repr__(self) -> str:
         return f"<Scheduler {len(self.running)} running, {len(self.waiting)} waiting, {self.blocks}>"

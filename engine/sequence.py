@@ -34,6 +34,8 @@ class Sequence:
     speculation: SpeculationParams
     arrived: float  # monotonic seconds
     grammar: "Grammar | None" = None
+    priority: int = 0  # lower values first
+    order: int = 0  # of arrival, given by the scheduler
     cache_salt: str = ""
     status: Status = Status.WAITING
     num_computed: int = 0
@@ -51,6 +53,11 @@ class Sequence:
     def num_output_tokens(self) -> int:
         """How many tokens follow the prompt."""
         return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Its place among others: by priority, then by arrival."""
+        return self.priority, self.order
 
     def figures(self, now: float) -> RequestFigures:
         """Where the time went, when it ends at monotonic time `now`."""

@@ -66,6 +66,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
             params=params,
             speculation=speculation,
             grammar_key=None if grammar is None else grammar.key,
+            priority=request.priority or 0,
             cache_salt=request.cache_salt or "",
         ),
         stops=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),

@@ -19,7 +19,9 @@ def make_scheduler(num_blocks=10, block_size=4, max_num_seqs=3, budget=12) -> Sc
     )
 
 
-def make_sequence(name: str, prompt: int | list[int], max_tokens: int = 8, draft: int = 0, salt: str = "") -> Sequence:
+def make_sequence(
+    name: str, prompt: int | list[int], max_tokens: int = 8, draft: int = 0, salt: str = "", priority: int = 0
+) -> Sequence:
     """A prompt that is a number has so many tokens, which no other name's prompt has."""
     token_ids = [ord(name[0])] * prompt if isinstance(prompt, int) else list(prompt)
     return Sequence(
@@ -30,6 +32,7 @@ def make_sequence(name: str, prompt: int | list[int], max_tokens: int = 8, draft
         speculation=SpeculationParams(("ngram",), draft) if draft else SpeculationParams(),
         arrived=0.0,
         cache_salt=salt,
+        priority=priority,
     )
 
 
@@ -86,6 +89,34 @@ def test_the_youngest_gives_way_when_blocks_run_out() -> None:
 
     assert Status.RUNNING is old.status
     assert (Status.WAITING, 0, 1) == (young.status, young.num_computed, young.num_preemptions)
+
+
+def test_lower_values_are_started_first() -> None:
+    """Whoever came first among equals."""
+    scheduler = make_scheduler(max_num_seqs=1, budget=4)
+    for name, priority in (("a", 0), ("b", 5), ("c", -1), ("d", 0)):
+        scheduler.add(make_sequence(name, 2, max_tokens=1, priority=priority))
+
+    served = []
+    while scheduler.has_work:
+        served += [row.sequence.request_id for row in scheduler.schedule()]
+        scheduler.finish(scheduler.running[0])
+
+    assert ["c", "a", "d", "b"] == served
+
+
+def test_higher_values_give_way_first() -> None:
+    """Though they were there before."""
+    scheduler = make_scheduler(num_blocks=10, block_size=4)
+    first, second = make_sequence("a", 16, 24, priority=1), make_sequence("b", 16, 24)
+    scheduler.add(first)
+    finish_step(scheduler)
+    scheduler.add(second)
+    while not scheduler.num_preemptions:
+        finish_step(scheduler)
+        scheduler.check_integrity()
+
+    assert (Status.WAITING, Status.RUNNING) == (first.status, second.status)
 
 
 def test_drafts_never_pass_the_last_token_that_is_wanted() -> None:
@@ -246,11 +277,12 @@ class Traffic(RuleBasedStateMachine):
         max_tokens=st.integers(1, 10),
         draft=st.integers(0, 6),
         salt=st.sampled_from(["", "mine"]),
+        priority=st.integers(-1, 1),
     )
-    def arrive(self, beginning, same, prompt_len, max_tokens, draft, salt) -> None:
+    def arrive(self, beginning, same, prompt_len, max_tokens, draft, salt, priority) -> None:
         own = 10 + len(self.sequences)
         prompt = [beginning if index < same else own for index in range(prompt_len)]
-        sequence = make_sequence(str(len(self.sequences)), prompt, max_tokens, draft, salt)
+        sequence = make_sequence(str(len(self.sequences)), prompt, max_tokens, draft, salt, priority)
         self.sequences.append(sequence)
         self.scheduler.add(sequence)
 
