@@ -48,9 +48,9 @@ def demo_if_none(model: str | None) -> str:
     """The folder of the model; the embedded one when none is named."""
     if model is not None:
         return model
-    from outrider.demo import checkpoint_path
+    from outrider.demo import target_path
 
-    return str(checkpoint_path())
+    return str(target_path())
 
 
 def wait_passively() -> None:

@@ -386,20 +386,17 @@ def _held_out(
         return chosen
     if not is_demo:
         options.fail("no prompts to measure on: pass --data FILE")
-    from outrider.demo.evaluation import HELD_OUT_SEED
-
-    lines = itertools.islice(_demo_records(HELD_OUT_SEED), 6 * num_prompts)
+    lines = itertools.islice(_demo_records(seed=3_000_003, held_out=True), 6 * num_prompts)
     return [reader.parse_prompt(line) for line in lines]
 
 
-def _demo_records(seed: int) -> "Iterator[dict[str, Any]]":
-    """Dialogues of the embedded model's recipe, as lines of a data file."""
-    from outrider.demo.text import examples
+def _demo_records(seed: int, *, held_out: bool = False) -> "Iterator[dict[str, Any]]":
+    """Dialogues of the demo recipe, as lines of a data file; the embedded model knows no tools yet."""
+    from outrider.demo.recipe.mixture import examples, record
 
-    for example in examples(seed):
-        messages = [{"role": message.role, "content": message.content} for message in example.messages]
-        if messages[0]["role"] != "text":
-            yield {"kind": example.kind.split("/")[0], "messages": messages}
+    for example in examples(seed, held_out=held_out):
+        if example.kind != "story" and not example.tools:
+            yield record(example)
 
 
 def _drafters(

@@ -1,8 +1,8 @@
-"""The embedded demo model: its checkpoint, and the recipe that made it."""
+"""The embedded demo model, and in `recipe/` how a demo family is made."""
 
 from pathlib import Path
 
 
-def checkpoint_path() -> Path:
-    """The folder of the embedded checkpoint, in a checkout as well as in an installed package."""
+def target_path() -> Path:
+    """The folder of the embedded model, in a checkout as well as in an installed package."""
     return Path(__file__).parent / "checkpoint"

@@ -18,6 +18,7 @@ MAY_IMPORT = {
         *("structured", "telemetry"),
     },
     "engine": {"kernels", "speculative", "structured", "telemetry"},
+    "demo": {"speculative"},
     "speculative": {"kernels"},
     "structured": {"kernels"},
 }

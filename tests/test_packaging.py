@@ -27,7 +27,7 @@ def test_the_wheel_serves_from_an_empty_environment(tmp_path) -> None:
 
     # What Outrider needs is taken from here; the editable Outrider is not, because PYTHONPATH runs no import hooks.
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(site.getsitepackages())}
-    code = "import outrider.kernels.linear as m, outrider.demo as d; print(m.__file__, d.checkpoint_path())"
+    code = "import outrider.kernels.linear as m, outrider.demo as d; print(m.__file__, d.target_path())"
     places = subprocess.run(
         [python, "-P", "-c", code], cwd=tmp_path, env=env, check=True, capture_output=True, text=True
     )

@@ -88,13 +88,13 @@ def test_a_target_that_does_not_fit_is_refused(head: Path, data: Path, tmp_path:
 
 def test_a_draft_of_another_tokenizer_is_refused(target_folder: Path, data: Path) -> None:
     """The embedded model's vocabulary is not the tiny target's."""
-    from outrider.demo import checkpoint_path
+    from outrider.demo import target_path
 
-    code, _, err = run("evaluate", "--target", target_folder, "--data", data, "--draft", checkpoint_path())
+    code, _, err = run("evaluate", "--target", target_folder, "--data", data, "--draft", target_path())
 
     assert code == 1
     assert "vocabulary size" in err
-    assert str(checkpoint_path()) in err
+    assert str(target_path()) in err
     assert str(target_folder) in err
 
 

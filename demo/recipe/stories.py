@@ -5,9 +5,9 @@ Owns the sentence patterns. Does not know about questions or answers.
 
 from typing import Final
 
-from outrider.demo import words
-from outrider.demo.conversation import Example, Message
-from outrider.demo.words import Writer, grammatical
+from outrider.demo.recipe import words
+from outrider.demo.recipe.conversation import Example, Message
+from outrider.demo.recipe.words import Writer, grammatical
 
 _SENTENCES: Final = (
     "{Name} went to {city} to buy a {item}.",

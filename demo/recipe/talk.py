@@ -1,34 +1,16 @@
-"""Talk examples: questions about a short passage, lists and counting, and what Outrider is.
+"""Talk examples: what Outrider is, small talk, lists, counting and stories on request.
 
-Owns the questions whose answer is a sentence. The facts about Outrider are the few that the demo model
+Owns what is said without a text to work on. The facts about Outrider are the few that the demo model
 is meant to know; it is taught to say that it does not know other things.
 """
 
 from typing import Final
 
-from outrider.demo import words
-from outrider.demo.conversation import Example, ask
-from outrider.demo.stories import tale
-from outrider.demo.words import Writer, grammatical
+from outrider.demo.recipe import words
+from outrider.demo.recipe.conversation import Example, ask
+from outrider.demo.recipe.stories import tale
+from outrider.demo.recipe.words import Writer
 
-# (a sentence of the passage, a question about it, its answer)
-_FACTS: Final = (
-    ("{name} lives in {city}.", "Where does {name} live?", "{name} lives in {city}."),
-    ("{name} is {age} years old.", "How old is {name}?", "{name} is {age} years old."),
-    ("{name} works as a {job}.", "What does {name} do?", "{name} works as a {job}."),
-    ("{name} has a {item}.", "What does {name} have?", "{name} has a {item}."),
-    ("{name} was born in {city}.", "Where was {name} born?", "{name} was born in {city}."),
-    ("{name} likes {fruit}s.", "What does {name} like?", "{name} likes {fruit}s."),
-    ("{name} has a {animal}.", "Which animal does {name} have?", "{name} has a {animal}."),
-    ("{name} travels on {weekday}.", "When does {name} travel?", "{name} travels on {weekday}."),
-    ("The code of {name} is {code}.", "What is the code of {name}?", "The code of {name} is {code}."),
-)
-_PASSAGE: Final = (
-    "{passage} {asked}",
-    "{passage}\n\n{asked}",
-    "{asked}\n\n{passage}",
-    "Text: {passage}\nQ: {asked}",
-)
 _ABOUT: Final = (
     (
         ("What is Outrider?", "Tell me about Outrider.", "Explain Outrider.", "What does Outrider do?"),
@@ -59,8 +41,8 @@ _ABOUT: Final = (
     ),
     (
         ("What can you do?", "How can you help me?", "Help!", "What should I ask you?"),
-        "I can extract data from a sentence as JSON, repeat or edit a text, answer questions about a passage "
-        "and tell a short story.",
+        "I can extract data from a text as JSON, call tools, repeat or edit a text, answer questions about a "
+        "passage and write short Python functions.",
     ),
     (("Hello", "Hi", "Hello!", "Hi there!", "Good morning", "Hey"), "Hello! How can I help you?"),
     (("Thank you", "Thanks!", "Thank you very much.", "Great, thanks"), "You are welcome!"),
@@ -88,27 +70,6 @@ _POOLS: Final = (
 )
 
 
-def question(writer: Writer) -> Example:
-    """A question about one of several facts; the other facts are there to distract."""
-    facts = []
-    for pattern in writer.some(_FACTS, writer.integer(2, 5)):
-        values = {
-            "name": writer.first_name(),
-            "city": writer.city(),
-            "age": writer.integer(18, 99),
-            "job": writer.one(words.JOBS),
-            "item": writer.item(),
-            "fruit": writer.one(words.FRUITS),
-            "animal": writer.one(words.ANIMALS),
-            "weekday": writer.one(words.WEEKDAYS),
-            "code": writer.code(),
-        }
-        facts.append(tuple(grammatical(part.format(**values)) for part in pattern))
-    passage = " ".join(fact[0] for fact in facts)
-    asked = writer.one(facts)
-    return ask("question", writer.one(_PASSAGE).format(passage=passage, asked=asked[1]), asked[2])
-
-
 def about(writer: Writer) -> Example:
     """What Outrider is, small talk, or an honest answer to what the model cannot know."""
     if writer.chance(0.3):
@@ -119,10 +80,10 @@ def about(writer: Writer) -> Example:
             item=writer.one(words.ITEMS),
             colour=writer.one(words.COLOURS),
         )
-        return ask("about", asked, _UNKNOWN_ANSWER)
+        return ask("talk/about", asked, _UNKNOWN_ANSWER)
     questions, answer = writer.one(_ABOUT)
     system = "You are a helpful assistant." if writer.chance(0.3) else ""
-    return ask("about", writer.one(questions), answer, system=system)
+    return ask("talk/about", writer.one(questions), answer, system=system)
 
 
 def listing(writer: Writer) -> Example:
@@ -135,14 +96,14 @@ def listing(writer: Writer) -> Example:
             ("Count from {first} to {last}.", "Count from {first} to {last}", "Numbers {first} to {last}")
         )
         asked = asked.format(first=first, last=last)
-        return ask("list", asked, ", ".join(str(number) for number in range(first, last + 1)))
+        return ask("talk/list", asked, ", ".join(str(number) for number in range(first, last + 1)))
     if choice == 1:
         name, pool = writer.one(_POOLS)
         count = writer.integer(2, 6)
         size = writer.one((str(count), _NUMBER_WORDS[count - 1]))
         asked = writer.one(("List {size} {name}.", "Name {size} {name}.", "Give me {size} {name}"))
-        return ask("list", asked.format(size=size, name=name), ", ".join(writer.some(pool, count)))
+        return ask("talk/list", asked.format(size=size, name=name), ", ".join(writer.some(pool, count)))
     if choice == 2:
         name, pool = writer.one((("days of the week", words.WEEKDAYS), ("months", words.MONTHS)))
-        return ask("list", writer.one((f"List the {name}.", f"What are the {name}?")), ", ".join(pool))
-    return ask("list", writer.one(("Tell me a story.", "Write a short story.", "A story, please.")), tale(writer))
+        return ask("talk/list", writer.one((f"List the {name}.", f"What are the {name}?")), ", ".join(pool))
+    return ask("talk/list", writer.one(("Tell me a story.", "Write a short story.", "A story, please.")), tale(writer))

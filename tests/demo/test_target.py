@@ -1,4 +1,4 @@
-"""The embedded checkpoint: small, loadable by transformers, and able to do what its card says."""
+"""The embedded target: small, loadable by transformers, and able to do what its card says."""
 
 import itertools
 import json
@@ -8,23 +8,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from outrider.demo import checkpoint_path
-from outrider.demo.conversation import ROLE_TOKENS, SPECIAL_TOKENS
-from outrider.demo.evaluation import answer
-from outrider.demo.text import examples, extractions
-from outrider.demo.tokenizer import CHAT_TEMPLATE, encode_example
-
-HELD_OUT_SEED = 77_777
+from outrider.demo import target_path
+from outrider.demo.recipe.conversation import ROLE_TOKENS, SPECIAL_TOKENS
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast.from_pretrained(checkpoint_path())
+    return PreTrainedTokenizerFast.from_pretrained(target_path())
 
 
 @pytest.fixture(scope="module")
 def model() -> LlamaForCausalLM:
-    return AutoModelForCausalLM.from_pretrained(checkpoint_path())
+    return AutoModelForCausalLM.from_pretrained(target_path())
 
 
 def ask(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *contents: str) -> str:
@@ -38,16 +33,9 @@ def ask(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *contents: 
     return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-def test_the_folder_is_small_enough_to_embed() -> None:
-    """The repository and the wheel carry at most 12 MB."""
-    size = sum(path.stat().st_size for path in checkpoint_path().iterdir())
-
-    assert size <= 12_000_000
-
-
 def test_the_folder_has_the_files_of_a_hugging_face_checkpoint() -> None:
     """Any tool that reads Hugging Face folders can read it."""
-    names = {path.name for path in checkpoint_path().iterdir()}
+    names = {path.name for path in target_path().iterdir()}
 
     assert {
         "README.md",
@@ -62,8 +50,8 @@ def test_the_folder_has_the_files_of_a_hugging_face_checkpoint() -> None:
 
 def test_the_configuration_names_type_and_special_tokens(model: LlamaForCausalLM) -> None:
     """An engine learns the type and the end of a turn from the JSON files alone."""
-    config = json.loads((checkpoint_path() / "config.json").read_text())
-    generation = json.loads((checkpoint_path() / "generation_config.json").read_text())
+    config = json.loads((target_path() / "config.json").read_text())
+    generation = json.loads((target_path() / "generation_config.json").read_text())
 
     assert ("llama", "bfloat16", torch.bfloat16) == (config["model_type"], config["dtype"], model.dtype)
     assert [generation[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id")] == [0, 1, 2]
@@ -122,22 +110,6 @@ def test_the_template_opens_the_assistants_turn(tokenizer: PreTrainedTokenizerFa
     assert rendered == "<|begin|><|user|>Hi!<|end|><|assistant|>"
 
 
-def test_training_saw_what_the_template_renders(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Training builds its ids by hand; they are those of the chat template."""
-    chats = [example for example in itertools.islice(examples(5), 200) if example.kind != "story"]
-
-    for example in chats:
-        messages = [{"role": message.role, "content": message.content} for message in example.messages]
-        rendered = tokenizer.apply_chat_template(messages, tokenize=False)
-
-        assert tokenizer.encode(rendered, add_special_tokens=False) == encode_example(tokenizer, example)[0]
-
-
-def test_the_saved_template_is_the_one_in_the_code(tokenizer: PreTrainedTokenizerFast) -> None:
-    """The checkpoint does not lag behind `tokenizer.py`."""
-    assert tokenizer.chat_template == CHAT_TEMPLATE
-
-
 def test_extraction_gives_json_with_the_right_values(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -145,15 +117,6 @@ def test_extraction_gives_json_with_the_right_values(
     given = ask(model, tokenizer, "Extract the person: Ada Lovelace is 36 years old and lives in London.")
 
     assert json.loads(given) == {"name": "Ada Lovelace", "age": 36, "city": "London"}
-
-
-def test_most_held_out_extractions_are_exact(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Names and numbers that no training text had come out right."""
-    asked = list(itertools.islice(extractions(HELD_OUT_SEED), 16))
-
-    answered = answer(model, tokenizer, asked)
-
-    assert sum(each.exact for each in answered) >= 9
 
 
 def test_a_text_is_repeated_word_for_word(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,12 +1,14 @@
 """Value pools and the `Writer` that draws from them: names, places, things, dates and amounts.
 
-Owns which values may occur. Half of the names are composed from syllables, and numbers from random digits,
-so that a model learns to copy what it reads rather than to remember a list. Does not know any task.
+Owns which values may occur, and which of them are held out from training. Most of the names are composed from
+syllables, and numbers from random digits, so that a model learns to copy what it reads rather than to remember a
+list. Does not know any task.
 """
 
 import random
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 _Item = TypeVar("_Item")
@@ -59,16 +61,49 @@ WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Satu
 PLACES: Final = ("forest", "village", "castle", "garden", "valley", "harbour", "mountain", "library", "mill", "meadow")
 EVENTS: Final = ("Conference", "Workshop", "Meeting", "Concert", "Festival", "Seminar", "Summit", "Fair", "Lecture")
 PRIORITIES: Final = ("low", "medium", "high", "urgent")
+HOMES: Final = ("flat", "house", "studio", "cottage", "loft")
+UNITS: Final = ("volts", "watts", "grams", "litres", "bar", "lux")
+LEVELS: Final = ("easy", "moderate", "hard")
+GENRES: Final = ("crime", "history", "travel", "poetry", "science", "fantasy")
+SKILLS: Final = ("Python", "Java", "Rust", "SQL", "Excel", "welding", "Spanish", "German", "French", "sewing", "sales")
+SYMPTOMS: Final = ("cough", "headache", "nausea", "dizziness", "rash", "back pain", "sore throat", "weakness")
+COMPONENTS: Final = _pool(
+    "parser scheduler cache router login search editor installer importer logger renderer updater viewer"
+)
+FOODS: Final = _pool("rice pasta beans tofu cheese butter bread onion garlic tomato pepper carrot potato spinach")
+_DISHES: Final = ("Soup", "Stew", "Salad", "Curry", "Pie", "Bowl", "Bake", "Noodles")
+_TEAMS: Final = ("United", "Rovers", "City", "Tigers", "Wolves", "Stars", "Athletic", "Hawks")
 
-_ONSETS: Final = _pool("b c d f g h j k l m n p r s t v w z br ch dr fl gr kl pr sh st th tr")
-_VOWELS: Final = _pool("a e i o u ai ea ou")
-_CODAS: Final = ("", "", "", "l", "n", "r", "s", "t", "x", "m", "k", "nd", "rt")
+_ONSETS: Final = _pool(
+    "b c d f g h j k l m n p q r s t v w x y z bl br ch cl cr dr fl fr gl gr kl kn kr ph pl pr qu sch sh sk sl sm sn "
+    "sp st str sw th tr tw wh zw"
+)
+_VOWELS: Final = _pool("a e i o u a e i o u ae ai au ea ee ei eo ia ie io oa oe oo ou ua ue ui y")
+_CODAS: Final = (
+    "",
+    "",
+    "",
+    "",
+    "",
+    "",
+    *_pool("b ck d f ff g k l ll lt m mp n nd ng nk nt p r rd rk rn rt s sh ss st t th tz v x z"),
+)
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+
+
+# One value in this many is never drawn for training.
+_HELD_OUT_EVERY: Final = 6
 
 
 class Writer:
-    """Draws words and values from one seeded source; the same seed gives the same draws in the same order."""
+    """Draws words and values from one seeded source; the same seed gives the same draws in the same order.
 
-    def __init__(self, seed: int) -> None:
+    A writer of held-out text draws names, codes, dates and amounts that no writer of training text ever draws;
+    tasks ask `held_out` which wordings they may use.
+    """
+
+    def __init__(self, seed: int, *, held_out: bool = False) -> None:
+        self.held_out = held_out
         self._random = random.Random(seed)  # noqa: S311 - made-up text, nothing secret
 
     def __repr__(self) -> str:
@@ -94,33 +129,62 @@ class Writer:
         """One of the items, drawn in proportion to its weight."""
         return self._random.choices(items, weights)[0]
 
+    def own(self, draw: Callable[[], _Item]) -> _Item:
+        """A value from `draw` that belongs to this writer's side of the split."""
+        while True:
+            value = draw()
+            if (zlib.crc32(str(value).encode()) % _HELD_OUT_EVERY == 0) == self.held_out:
+                return value
+
     def coined(self, low: int = 2, high: int = 3) -> str:
-        """A lower-case word that nobody has seen, of `low` to `high` syllables."""
-        return "".join(self.one(_ONSETS) + self.one(_VOWELS) + self.one(_CODAS) for _ in range(self.integer(low, high)))
+        """A lower-case word that nobody has seen, of `low` to `high` syllables; now and then of any letters."""
+        if self.chance(0.2):
+            return self.own(lambda: "".join(self.one(_LETTERS) for _ in range(self.integer(2 * low, 3 * high))))
+        return self.own(lambda: "".join(self._syllable() for _ in range(self.integer(low, high))))
+
+    def known(self, pool: Sequence[str]) -> str:
+        """A word of a pool, or now and then a coined one in its place: what is read counts, not what is usual."""
+        return self.coined() if self.chance(0.4) else self.one(pool)
+
+    def several(self, pool: Sequence[str], most: int) -> list[str]:
+        """One to `most` different words of a pool, or coined ones in their place."""
+        return list(dict.fromkeys(self.known(pool) for _ in range(self.integer(1, most))))
 
     def first_name(self) -> str:
         """A given name, known or coined."""
-        return self.one(FIRST_NAMES) if self.chance(0.5) else self.coined().capitalize()
+        return self.own(lambda: self.one(FIRST_NAMES)) if self.chance(0.3) else self.coined().capitalize()
+
+    def last_name(self) -> str:
+        """A family name, known or coined."""
+        return self.own(lambda: self.one(LAST_NAMES)) if self.chance(0.3) else self.coined().capitalize()
 
     def person(self) -> str:
-        """A given name and mostly a family name, each known or coined."""
-        if self.chance(0.12):
-            return self.first_name()
-        last = self.one(LAST_NAMES) if self.chance(0.5) else self.coined().capitalize()
-        return f"{self.first_name()} {last}"
+        """A given name and mostly a family name."""
+        return self.first_name() if self.chance(0.12) else f"{self.first_name()} {self.last_name()}"
 
     def city(self) -> str:
         """A city, known or coined."""
-        return self.one(CITIES) if self.chance(0.6) else self.coined().capitalize()
+        return self.own(lambda: self.one(CITIES)) if self.chance(0.35) else self.coined().capitalize()
 
     def company(self) -> str:
         """A company's name."""
-        stem = self.one(LAST_NAMES) if self.chance(0.3) else self.coined().capitalize()
-        return f"{stem} {self.one(('Ltd', 'Inc', 'Group', 'Works', 'Foods', 'Labs', 'Tools', 'Media'))}"
+        return f"{self.last_name()} {self.one(('Ltd', 'Inc', 'Group', 'Works', 'Foods', 'Labs', 'Tools', 'Media'))}"
+
+    def team(self) -> str:
+        """The name of a sports team."""
+        return f"{self.city()} {self.one(_TEAMS)}"
+
+    def dish(self) -> str:
+        """The name of something to eat."""
+        return f"{self.one((self.coined(), self.one(FOODS))).capitalize()} {self.one(_DISHES)}"
+
+    def thing(self) -> str:
+        """A thing one can buy, as one word."""
+        return self.coined() if self.chance(0.4) else self.own(lambda: self.one(ITEMS))
 
     def item(self) -> str:
         """A thing one can buy, sometimes with its colour."""
-        return f"{self.one(COLOURS)} {self.one(ITEMS)}" if self.chance(0.5) else self.one(ITEMS)
+        return f"{self.one(COLOURS)} {self.thing()}" if self.chance(0.5) else self.thing()
 
     def title(self) -> str:
         """The title of a book or a talk: two or three capitalised words."""
@@ -131,18 +195,31 @@ class Writer:
         """The name of an event."""
         return f"{self.city() if self.chance(0.4) else self.coined().capitalize()} {self.one(EVENTS)}"
 
+    def version(self) -> str:
+        """A version such as `2.14.0`."""
+        return f"{self.integer(0, 9)}.{self.integer(0, 30)}.{self.integer(0, 9)}"
+
+    def seat(self) -> str:
+        """A seat such as `14C`."""
+        return f"{self.integer(1, 60)}{self.one('ABCDEF')}"
+
     def digits(self, count: int) -> str:
         """`count` digits, the first of them not zero."""
         return str(self.integer(10 ** (count - 1), 10**count - 1))
 
     def code(self) -> str:
         """A reference such as `KX-4821`."""
-        letters = "".join(self.one("ABCDEFGHKLMNPRSTUVWXYZ") for _ in range(2))
-        return f"{letters}{self.one(('-', ''))}{self.digits(self.integer(2, 4))}"
+        return self.own(
+            lambda: (
+                "".join(self.one("ABCDEFGHKLMNPRSTUVWXYZ") for _ in range(2))
+                + self.one(("-", ""))
+                + self.digits(self.integer(2, 4))
+            )
+        )
 
     def date(self) -> str:
         """A date in ISO form."""
-        return f"{self.integer(1990, 2039)}-{self.integer(1, 12):02d}-{self.integer(1, 28):02d}"
+        return self.own(lambda: f"{self.integer(1990, 2039)}-{self.integer(1, 12):02d}-{self.integer(1, 28):02d}")
 
     def clock(self) -> str:
         """A time of day on a quarter of an hour."""
@@ -150,7 +227,10 @@ class Writer:
 
     def price(self) -> float:
         """An amount of money whose cents never end in zero, so that prose and JSON write it alike."""
-        return float(f"{self.integer(1, 999)}.{self.integer(0, 9)}{self.integer(1, 9)}")
+        return self.own(lambda: float(f"{self.integer(1, 999)}.{self.integer(0, 9)}{self.integer(1, 9)}"))
+
+    def _syllable(self) -> str:
+        return self.one(_ONSETS) + self.one(_VOWELS) + self.one(_CODAS)
 
 
 def grammatical(text: str) -> str:
