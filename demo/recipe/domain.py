@@ -1,7 +1,7 @@
 """The shape of an extraction domain: its fields, how prose says them, and which wording is held out.
 
-Owns the types and the split of templates. The domains themselves are data in `commerce.py`, `people.py` and
-`places.py`; how a user asks for them is in `extraction.py`.
+Owns the types and the split of templates. The domains themselves are data in `domains/`; how a
+user asks for them is in `extraction.py`.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """Extraction examples: prose about something made up, and the JSON object that holds its values.
 
 Owns how a text is put together, how a user asks and what the answer looks like: compact JSON with the keys in the
-order asked for, which is also what a schema enforces. What there is to extract stands in `domains.py`.
+order asked for, which is also what a schema enforces. What there is to extract stands in `domains/`.
 """
 
 import json
