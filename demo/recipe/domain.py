@@ -11,24 +11,24 @@ from typing import Any, Final, Literal
 
 from outrider.demo.recipe.words import Writer
 
-# Wordings that fit any field: L is the field's label, V its value. The last quarter is held out.
+# Wordings that fit any field; the last quarter is held out.
 GENERIC: Final = (
-    "The L is V.",
-    "L: V.",
-    "L V.",
-    "For the L, note V.",
-    "We have V as the L.",
-    "The L given is V.",
-    "Its L is V.",
-    "V is the L.",
-    "The L is given as V.",
-    "Note the L: V.",
-    "It has V as the L.",
-    "As for the L, it is V.",
-    "L is V.",
-    "The L was recorded as V.",
-    "It says V for the L.",
-    "The L we have is V.",
+    "The {label} is {value}.",
+    "{label}: {value}.",
+    "{label} {value}.",
+    "For the {label}, note {value}.",
+    "We have {value} as the {label}.",
+    "The {label} given is {value}.",
+    "Its {label} is {value}.",
+    "{value} is the {label}.",
+    "The {label} is given as {value}.",
+    "Note the {label}: {value}.",
+    "It has {value} as the {label}.",
+    "As for the {label}, it is {value}.",
+    "{label} is {value}.",
+    "The {label} was recorded as {value}.",
+    "It says {value} for the {label}.",
+    "The {label} we have is {value}.",
 )
 
 

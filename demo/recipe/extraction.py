@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from outrider.demo.recipe.conversation import Example, Message, ask
-from outrider.demo.recipe.domain import GENERIC, Domain, Field, mentioned, split
+from outrider.demo.recipe.domain import GENERIC, Domain, Field, mentioned
 from outrider.demo.recipe.domains import DOMAINS
+from outrider.demo.recipe.rewording import opened, worded
 from outrider.demo.recipe.words import Writer, grammatical
 
 # Questions; the last quarter of each is held out.
@@ -70,7 +71,7 @@ def extraction(writer: Writer) -> Example:
     domain = writer.one(DOMAINS)
     names, values, text = _prose(writer, domain)
     kind = f"extraction/{domain.name}"
-    if writer.chance(0.08):
+    if writer.chance(0.05):
         # Without keys the model must know them: what the text mentions, in the domain's own order and names.
         answer = {name: values[name] for name in domain.fields if name in names}
         return _ask(writer, kind, _BARE, answer, domain=domain.name, text=text)
@@ -100,8 +101,7 @@ def dialogue(writer: Writer) -> Example:
         asked = [entry for entry in _asked(writer, domain, names, values) if entry.present]
         keys = ", ".join(entry.key for entry in asked)
         if not messages:
-            wording = writer.one(split(_WITH_KEYS, held_out=writer.held_out))
-            question = wording.format(domain=domain.name, text=text, keys=keys)
+            question = worded(writer, _WITH_KEYS).format(domain=domain.name, text=text, keys=keys)
         elif writer.chance(0.2):
             question = f"{writer.one(_AGAIN)} {compact(_object_schema(writer, asked))}"
         else:
@@ -123,7 +123,7 @@ def _ask(
     answer_schema: dict[str, Any] | None = None,
     **parts: str,
 ) -> Example:
-    question = writer.one(split(questions, held_out=writer.held_out)).format(**parts)
+    question = worded(writer, questions).format(**parts)
     system = writer.one(_SYSTEMS) if writer.chance(0.3) else ""
     return ask(kind, question, compact(answer), system=system, schema=answer_schema)
 
@@ -132,7 +132,7 @@ def _prose(writer: Writer, domain: Domain) -> tuple[list[str], dict[str, Any], s
     """The fields mentioned, all values, and a text: a head and a sentence for each further field."""
     values = {name: field.draw(writer) for name, field in domain.fields.items()}
     spoken = {name: field.spoken(values[name]) for name, field in domain.fields.items()}
-    head = writer.one(split(domain.heads, held_out=writer.held_out))
+    head = opened(writer, worded(writer, domain.heads))
     names = mentioned(head)
     others = [name for name in domain.fields if name not in names]
     more = writer.some(others, writer.integer(0, min(4, len(others))))
@@ -143,18 +143,18 @@ def _prose(writer: Writer, domain: Domain) -> tuple[list[str], dict[str, Any], s
         sentences.insert(0, writer.one(_OPENINGS))
     if writer.chance(0.15):
         sentences.append(writer.one(_CLOSINGS))
-    return [*names, *more], values, grammatical(_capitalised(" ".join(sentences)))
+    between = " " if writer.held_out or writer.chance(0.9) else "\n"
+    return [*names, *more], values, grammatical(_capitalised(between.join(sentences)))
 
 
 def _fact(writer: Writer, field: Field, spoken: str) -> str:
     if field.type == "boolean" or writer.chance(0.6):
-        return writer.one(split(field.facts, held_out=writer.held_out)).format(spoken)
+        return opened(writer, worded(writer, field.facts)).format(spoken)
     label = writer.one((field.label, *field.aliases))
-    sentence = writer.one(split(GENERIC, held_out=writer.held_out))
-    # Values may hold these letters: the label first, then the value once.
-    label = label[0].upper() + label[1:] if sentence[0] == "L" else label
-    before, after = sentence.replace("L", label, 1).rsplit("V", 1)
-    return f"{before}{spoken}{after}"
+    sentence = worded(writer, GENERIC)
+    if sentence.startswith("{label}"):
+        label = _capitalised(label)
+    return opened(writer, sentence).format(label=label, value=spoken)
 
 
 def _capitalised(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from outrider.demo.recipe import words
 from outrider.demo.recipe.conversation import THINK, Example, ask
-from outrider.demo.recipe.domain import split
+from outrider.demo.recipe.rewording import worded
 from outrider.demo.recipe.words import Writer, grammatical
 
 # (a sentence of the passage, its answer, questions about it)
@@ -133,11 +133,11 @@ def question(writer: Writer) -> Example:
             "weekday": writer.one(words.WEEKDAYS),
             "code": writer.code(),
         }
-        asked = writer.one(split(questions, held_out=writer.held_out))
+        asked = worded(writer, questions)
         facts.append(tuple(grammatical(part.format(**values)) for part in (sentence, answer, asked)))
     passage = " ".join(sentence for sentence, _, _ in facts)
     sentence, answer, asked = writer.one(facts)
-    wording = writer.one(split(_PASSAGE, held_out=writer.held_out)).format(passage=passage, asked=asked)
+    wording = worded(writer, _PASSAGE).format(passage=passage, asked=asked)
     if writer.chance(0.15):
         return ask("question/think", f"{wording} {writer.one(_THINK)}", f"{THINK[0]}{sentence}{THINK[1]}{answer}")
     return ask("question/plain", wording, answer)

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from outrider.demo.recipe.conversation import TOOL_CALL, Example, Message
-from outrider.demo.recipe.domain import mentioned, split
+from outrider.demo.recipe.domain import mentioned
 from outrider.demo.recipe.extraction import compact
 from outrider.demo.recipe.functions import FUNCTIONS, Function
+from outrider.demo.recipe.rewording import opened, worded
 from outrider.demo.recipe.words import Writer, grammatical
 
 NO_TOOL: Final = "I have no tool for that."
@@ -50,7 +51,7 @@ def written_call(name: str, arguments: Mapping[str, Any]) -> str:
 
 def _wish(writer: Writer, function: Function) -> tuple[str, dict[str, Any]]:
     """A wording, and the arguments that it mentions in the order of the declaration."""
-    wording = writer.one(split(function.wishes, held_out=writer.held_out))
+    wording = opened(writer, worded(writer, function.wishes))
     said = mentioned(wording)
     arguments = {name: parameter.draw(writer) for name, parameter in function.parameters.items() if name in said}
     return grammatical(wording.format(**arguments)), arguments

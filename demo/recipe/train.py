@@ -232,7 +232,8 @@ def main() -> None:
 
 
 def _pad(pairs: list[tuple[list[int], list[int]]], prompt_share: float, order: torch.Generator) -> Batch:
-    length = max(len(ids) for ids, _ in pairs)
+    # Few different lengths: every new shape costs memory that is kept for the next time.
+    length = -(-max(len(ids) for ids, _ in pairs) // 16) * 16
     ids = torch.zeros(len(pairs), length, dtype=torch.long)
     learned = torch.zeros(len(pairs), length, dtype=torch.bool)
     for row, (row_ids, row_labels) in enumerate(pairs):

@@ -74,20 +74,13 @@ FOODS: Final = _pool("rice pasta beans tofu cheese butter bread onion garlic tom
 _DISHES: Final = ("Soup", "Stew", "Salad", "Curry", "Pie", "Bowl", "Bake", "Noodles")
 _TEAMS: Final = ("United", "Rovers", "City", "Tigers", "Wolves", "Stars", "Athletic", "Hawks")
 
+_SIMPLE: Final = _pool("b c d f g h j k l m n p r s t v w z")
 _ONSETS: Final = _pool(
     "b c d f g h j k l m n p q r s t v w x y z bl br ch cl cr dr fl fr gl gr kl kn kr ph pl pr qu sch sh sk sl sm sn "
     "sp st str sw th tr tw wh zw"
 )
 _VOWELS: Final = _pool("a e i o u a e i o u ae ai au ea ee ei eo ia ie io oa oe oo ou ua ue ui y")
-_CODAS: Final = (
-    "",
-    "",
-    "",
-    "",
-    "",
-    "",
-    *_pool("b ck d f ff g k l ll lt m mp n nd ng nk nt p r rd rk rn rt s sh ss st t th tz v x z"),
-)
+_CODAS: Final = _pool("b ck d f ff g k l ll lt m mp n nd ng nk nt p r rd rk rn rt s sh ss st t th tz v x z")
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -137,10 +130,11 @@ class Writer:
                 return value
 
     def coined(self, low: int = 2, high: int = 3) -> str:
-        """A lower-case word that nobody has seen, of `low` to `high` syllables; now and then of any letters."""
-        if self.chance(0.2):
+        """A lower-case word that nobody has seen, of `low` or `high` syllables; now and then of any letters."""
+        if self.chance(0.1):
             return self.own(lambda: "".join(self.one(_LETTERS) for _ in range(self.integer(2 * low, 3 * high))))
-        return self.own(lambda: "".join(self._syllable() for _ in range(self.integer(low, high))))
+        count = low if self.chance(0.7) else high
+        return self.own(lambda: "".join(self._syllable() for _ in range(count)))
 
     def known(self, pool: Sequence[str]) -> str:
         """A word of a pool, or now and then a coined one in its place: what is read counts, not what is usual."""
@@ -230,7 +224,8 @@ class Writer:
         return self.own(lambda: float(f"{self.integer(1, 999)}.{self.integer(0, 9)}{self.integer(1, 9)}"))
 
     def _syllable(self) -> str:
-        return self.one(_ONSETS) + self.one(_VOWELS) + self.one(_CODAS)
+        coda = self.one(_CODAS) if self.chance(0.5) else ""
+        return self.one(_SIMPLE if self.chance(0.6) else _ONSETS) + self.one(_VOWELS) + coda
 
 
 def grammatical(text: str) -> str:
