@@ -7,6 +7,7 @@ import typer
 
 from outrider.cli.bench import bench
 from outrider.cli.engine import engine
+from outrider.cli.evaluate import evaluate
 from outrider.cli.loadtest import loadtest
 from outrider.cli.serve import gateway, serve
 from outrider.cli.train import train
@@ -16,6 +17,7 @@ app.command()(serve)
 app.command()(gateway)
 app.command()(engine)
 app.command()(loadtest)
+train.command()(evaluate)
 app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")
 

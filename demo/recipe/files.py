@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-import torch
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 MODEL_CARD: Final = "README.md"
@@ -36,11 +35,3 @@ def save_checkpoint(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast,
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
-
-
-def save_state(state: dict[str, object], path: Path) -> None:
-    """Writes a torch file beside `path`, then puts it in its place: a run killed meanwhile leaves the file before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.new")
-    torch.save(state, scratch)
-    scratch.replace(path)

@@ -13,10 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 from outrider.demo.recipe.conversation import BEGIN, END, MARKS, PAD, SPECIAL_TOKENS, Example, Message
 from outrider.demo.recipe.extraction import compact
+from outrider.speculative.training.samples import Sample
 
 VOCAB_SIZE: Final = 8192
 # The label of a position that is not learned; torch's cross-entropy leaves it out.
-IGNORED: Final = -100
 
 # Lower-case word with the space before it | capitalised word | other letters | one digit | one space | marks | space.
 _PIECES: Final = r" ?\p{Ll}+|\p{Lu}\p{Ll}*|\p{L}+|\p{N}| (?=\S)|[^\s\p{L}\p{N}]+|\s+"
@@ -104,22 +104,21 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     return fast
 
 
-def encode_example(tokenizer: PreTrainedTokenizerFast, example: Example) -> tuple[list[int], list[int]]:
-    """Token ids as the chat template renders them, and the labels: ids to predict, -100 where nothing is learned.
+def encode_example(tokenizer: PreTrainedTokenizerFast, example: Example) -> Sample:
+    """The example as the chat template renders it.
 
     Learned are the assistant's messages with their end and plain text, but not what users and systems say.
     """
     ids = tokenizer.encode(BEGIN, add_special_tokens=False)
-    labels = [IGNORED]
+    learned = [False]
     for message in _with_tools(example):
         plain = message.role == "text"
         head = "" if plain else f"<|{message.role}|>"
         head_ids = tokenizer.encode(head, add_special_tokens=False) if head else []
         body_ids = tokenizer.encode(message.content + END, add_special_tokens=False)
-        learned = plain or message.role == "assistant"
         ids += head_ids + body_ids
-        labels += [IGNORED] * len(head_ids) + (body_ids if learned else [IGNORED] * len(body_ids))
-    return ids, labels
+        learned += [False] * len(head_ids) + [plain or message.role == "assistant"] * len(body_ids)
+    return Sample(ids, learned)
 
 
 def _with_tools(example: Example) -> tuple[Message, ...]:

@@ -20,10 +20,11 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from outrider.demo import target_path
-from outrider.demo.recipe.files import save_checkpoint, save_state
+from outrider.demo.recipe.files import save_checkpoint
 from outrider.demo.recipe.mixture import examples
-from outrider.demo.recipe.tokenizer import IGNORED, VOCAB_SIZE, encode_example, train_tokenizer
+from outrider.demo.recipe.tokenizer import VOCAB_SIZE, encode_example, train_tokenizer
 from outrider.speculative.training.copying import HEAD_DIM, ROPE_THETA, install_copying
+from outrider.speculative.training.steps import Batch, collate, descend, grouped, optimisers, save_state
 
 _TOKENIZER_EXAMPLES: Final = 30_000
 _SAVE_EVERY_S: Final = 120.0
@@ -47,14 +48,6 @@ class Recipe:
     repetitions: float = 0.1
     prompt_share: float = 0.25
     cooldown: float = 0.4
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Right-padded ids, and which of them are learned; both of shape (batch, length)."""
-
-    ids: torch.Tensor
-    learned: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +91,13 @@ def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, seed: int, *, ch
     order = torch.Generator().manual_seed(seed)
     while True:
         pool = [encode_example(tokenizer, example) for example in itertools.islice(stream, recipe.pool_examples)]
-        pool.sort(key=lambda pair: len(pair[0]))
-        groups: list[list[tuple[list[int], list[int]]]] = [[]]
-        for pair in pool:
-            if (len(groups[-1]) + 1) * len(pair[0]) > recipe.batch_tokens:
-                groups.append([])
-            groups[-1].append(pair)
+        groups = grouped({index: len(sample.token_ids) for index, sample in enumerate(pool)}, recipe.batch_tokens)
         for index in torch.randperm(len(groups), generator=order).tolist():
-            if groups[index]:
-                yield _pad(groups[index], recipe.prompt_share if child else 0.0, order)
+            batch = collate([pool[member] for member in groups[index]])
+            if child:
+                chosen = (torch.rand(batch.ids.shape, generator=order) < recipe.prompt_share) & (batch.ids != 0)
+                batch = Batch(batch.ids, batch.learned | chosen)
+            yield batch
 
 
 def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
@@ -127,26 +118,15 @@ class Trainer:
         self.model = model
         self.summary = Summary()
         self._recipe = recipe
-        # Muon learns hidden matrices in about half the steps of AdamW, which keeps the embedding and the norms.
-        matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
-        vectors = [weight for name, weight in model.named_parameters() if weight.ndim != 2 or "embed" in name]
-        self._optimisers: tuple[torch.optim.Optimizer, ...] = (
-            torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01),
-            torch.optim.AdamW(vectors, lr=recipe.vector_rate, betas=(0.9, 0.95), weight_decay=0.0),
-        )
+        self._optimisers = optimisers(model, recipe.matrix_rate, recipe.vector_rate)
 
     def step(self, batch: Batch) -> float:
         """One step; the loss before it."""
         start = time.monotonic()
         loss = loss_of(self.model, batch)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        scale = _schedule(self.summary.seconds / (self._recipe.minutes * 60), self._recipe)
-        rates = (self._recipe.matrix_rate, self._recipe.vector_rate)
-        for optimiser, rate in zip(self._optimisers, rates, strict=True):
-            optimiser.param_groups[0]["lr"] = rate * scale
-            optimiser.step()
-            optimiser.zero_grad()
+        progress = self.summary.seconds / (self._recipe.minutes * 60)
+        descend(self.model, self._optimisers, _schedule(progress, self._recipe))
         tokens = int((batch.ids != 0).sum())
         seconds = time.monotonic() - start
         self.summary = Summary(self.summary.steps + 1, self.summary.tokens + tokens, self.summary.seconds + seconds)
@@ -155,6 +135,7 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Writes everything that `load` needs, whole or not at all."""
         optimisers = [optimiser.state_dict() for optimiser in self._optimisers]
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_state({"model": self.model.state_dict(), "optimisers": optimisers, "summary": asdict(self.summary)}, path)
 
     def load(self, path: Path) -> None:
@@ -229,18 +210,6 @@ def main() -> None:
         train(trainer, tokenizer, recipe, state, report)
     save_checkpoint(trainer.model.bfloat16(), tokenizer, arguments.out)
     console.print(f"{trainer.summary}, saved to {arguments.out}")
-
-
-def _pad(pairs: list[tuple[list[int], list[int]]], prompt_share: float, order: torch.Generator) -> Batch:
-    # Few different lengths: every new shape costs memory that is kept for the next time.
-    length = -(-max(len(ids) for ids, _ in pairs) // 16) * 16
-    ids = torch.zeros(len(pairs), length, dtype=torch.long)
-    learned = torch.zeros(len(pairs), length, dtype=torch.bool)
-    for row, (row_ids, row_labels) in enumerate(pairs):
-        ids[row, : len(row_ids)] = torch.tensor(row_ids)
-        chosen = torch.rand(len(row_ids), generator=order) < prompt_share
-        learned[row, : len(row_ids)] = chosen | (torch.tensor(row_labels) != IGNORED)
-    return Batch(ids, learned)
 
 
 def _schedule(progress: float, recipe: Recipe) -> float:

@@ -9,7 +9,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from outrider.speculative.files import replace_files
 from outrider.speculative.training.copying import HEAD_DIM, ROPE_THETA, install_copying
 from outrider.speculative.training.distillation import distil
-from outrider.speculative.training.loop import Batch, Outcome
+from outrider.speculative.training.loop import Outcome
+from outrider.speculative.training.steps import Batch
 from outrider.speculative.training.target import Target
 
 

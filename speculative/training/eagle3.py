@@ -16,8 +16,9 @@ from torch.nn.functional import softmax
 
 from outrider.speculative.eagle3 import Eagle3Config, Eagle3Head, default_taps, save_eagle3
 from outrider.speculative.training.distillation import distil
-from outrider.speculative.training.loop import Batch, Outcome
+from outrider.speculative.training.loop import Outcome
 from outrider.speculative.training.samples import Sample
+from outrider.speculative.training.steps import Batch
 from outrider.speculative.training.target import Target
 
 DEPTH: Final = 4

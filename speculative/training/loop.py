@@ -17,17 +17,10 @@ import torch
 from torch import nn
 
 from outrider.speculative.training.samples import Sample
+from outrider.speculative.training.steps import Batch, collate, descend, grouped, optimisers, save_state
 
 STATE_FILE: Final = "training.pt"
 METRICS_FILE: Final = "metrics.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Right-padded ids and whether each is learned, both (batch, length); padding is id 0 and not learned."""
-
-    ids: torch.Tensor
-    learned: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +95,7 @@ class Run:
         self._seconds = 0.0
         self._identity = _identity(objective.module, samples, plan, belongs_to)
         self._last = Progress(0, 0, 0.0, 0, math.nan, ())
-        self._optimisers = _optimisers(objective.module, plan)
+        self._optimisers = optimisers(objective.module, plan.matrix_rate, plan.vector_rate)
         self.num_steps = sum(len(_groups(samples, plan, epoch)) for epoch in range(plan.epochs))
 
     @property
@@ -179,9 +172,7 @@ class Run:
             "seconds": self._seconds,
             "progress": asdict(self._last),
         }
-        scratch = self.state_path.with_name(f".{STATE_FILE}.new")
-        torch.save(state, scratch)
-        scratch.replace(self.state_path)
+        save_state(state, self.state_path)
 
     def finish(self, card: str) -> None:
         """Writes the checkpoint, then drops the state."""
@@ -194,15 +185,7 @@ class Run:
         if not torch.isfinite(outcome.loss):
             raise FloatingPointError(f"the loss of step {self._step + 1} is {outcome.loss.item()}")
         outcome.loss.backward()
-        norm = nn.utils.clip_grad_norm_(self._objective.module.parameters(), 1.0)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"the gradient of step {self._step + 1} is not finite")
-        scale = schedule(self._fraction(), self._plan.warmup)
-        for optimiser in self._optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = group["top_lr"] * scale
-            optimiser.step()
-            optimiser.zero_grad()
+        descend(self._objective.module, self._optimisers, schedule(self._fraction(), self._plan.warmup))
         self._step += 1
         self._tokens += int((batch.ids != 0).sum())
         return Outcome(outcome.loss.detach(), outcome.hits.detach(), outcome.trials.detach())
@@ -250,17 +233,6 @@ def with_enough_epochs(plan: Plan, samples: Sequence[Sample], least: int = 3, nu
     return replace(plan, epochs=max(least, -(-num_steps // len(_groups(samples, plan, 0)))))
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples side by side."""
-    length = max(len(sample.token_ids) for sample in samples)
-    ids = torch.zeros(len(samples), length, dtype=torch.long)
-    learned = torch.zeros(len(samples), length, dtype=torch.bool)
-    for row, sample in enumerate(samples):
-        ids[row, : len(sample.token_ids)] = torch.tensor(sample.token_ids)
-        learned[row, : len(sample.learned)] = torch.tensor(sample.learned)
-    return Batch(ids, learned)
-
-
 def schedule(fraction: float, warmup: float) -> float:
     """Linear warm-up, then a cosine down to a hundredth."""
     if fraction < warmup:
@@ -282,30 +254,6 @@ def _groups(samples: Sequence[Sample], plan: Plan, epoch: int) -> list[list[int]
     groups: list[list[int]] = []
     # Sorted within pools, so that the same samples do not meet in every epoch.
     for start in range(0, len(shuffled), 1024):
-        pool = sorted(shuffled[start : start + 1024], key=lambda index: len(samples[index].token_ids))
-        group: list[int] = []
-        for index in pool:
-            if group and (len(group) + 1) * len(samples[index].token_ids) > plan.batch_tokens:
-                groups.append(group)
-                group = []
-            group.append(index)
-        groups.append(group)
+        lengths = {index: len(samples[index].token_ids) for index in shuffled[start : start + 1024]}
+        groups += grouped(lengths, plan.batch_tokens)
     return [groups[index] for index in torch.randperm(len(groups), generator=order).tolist()]
-
-
-def _optimisers(module: nn.Module, plan: Plan) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for hidden matrices, which learns them in about half the steps; AdamW for embeddings, outputs, vectors."""
-    hidden: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        is_vocabulary = "embed" in name or "lm_head" in name
-        (hidden if parameter.ndim == 2 and not is_vocabulary else others).append(parameter)
-    optimisers: list[torch.optim.Optimizer] = []
-    if hidden:
-        optimisers.append(torch.optim.Muon(hidden, lr=plan.matrix_rate, weight_decay=0.01))
-    if others:
-        optimisers.append(torch.optim.AdamW(others, lr=plan.vector_rate, betas=(0.9, 0.95), weight_decay=0.0))
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["top_lr"] = group["lr"]
-    return tuple(optimisers)

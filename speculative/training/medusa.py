@@ -7,7 +7,8 @@ import torch
 
 from outrider.speculative.medusa import MedusaConfig, MedusaHeads, save_medusa
 from outrider.speculative.training.distillation import distil
-from outrider.speculative.training.loop import Batch, Outcome
+from outrider.speculative.training.loop import Outcome
+from outrider.speculative.training.steps import Batch
 from outrider.speculative.training.target import Target
 
 _DECAY: Final = 0.8

@@ -42,7 +42,7 @@ def test_training_sees_what_the_template_renders(tokenizer: PreTrainedTokenizerF
             record(example)["messages"], tools=list(example.tools) or None, tokenize=False
         )
 
-        assert tokenizer.encode(rendered, add_special_tokens=False) == encode_example(tokenizer, example)[0]
+        assert tokenizer.encode(rendered, add_special_tokens=False) == encode_example(tokenizer, example).token_ids
 
 
 def test_calls_in_a_message_render_as_the_model_writes_them(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -12,8 +12,9 @@ from outrider.speculative.eagle3 import load_eagle3
 from outrider.speculative.medusa import load_medusa
 from outrider.speculative.training import loop
 from outrider.speculative.training.draft import DraftObjective
+from outrider.speculative.training.drafters import Eagle3Drafter, MedusaDrafter, ModelDrafter
 from outrider.speculative.training.eagle3 import DEPTH, Eagle3Objective, frequent_tokens, unroll
-from outrider.speculative.training.evaluation import Eagle3Drafter, MedusaDrafter, ModelDrafter, measure
+from outrider.speculative.training.evaluation import measure
 from outrider.speculative.training.loop import Objective, Plan, Progress, Run
 from outrider.speculative.training.medusa import MedusaObjective
 from outrider.speculative.training.samples import Prompt, Sample
