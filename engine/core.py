@@ -45,7 +45,7 @@ class EngineCore:
             LoadError: the checkpoint cannot be served on this machine.
         """
         loaded = load_model(config.model, config.dtype, config.num_threads)
-        model = loaded.paged
+        model = loaded.model
         if not model.is_batch_invariant:
             logger.warning(
                 "on this machine the last bits of this model's results depend on the batch: a near tie may fall "

@@ -4,7 +4,7 @@ from collections.abc import Sequence as SequenceOf
 
 import torch
 
-from outrider.engine.models.paged_model import PagedModel
+from outrider.engine.models.served_model import ServedModel
 from outrider.engine.scheduler import StepRow
 from outrider.kernels.paged_attention import AttentionBatch
 
@@ -12,7 +12,7 @@ from outrider.kernels.paged_attention import AttentionBatch
 class ModelRunner:
     """Runs steps on one model whose cache is allocated."""
 
-    def __init__(self, model: PagedModel, block_size: int) -> None:
+    def __init__(self, model: ServedModel, block_size: int) -> None:
         self._model = model
         self._block_size = block_size
 

@@ -18,7 +18,7 @@ import torch  # loaded before any kernel, so that a kernel's OpenMP is torch's o
 
 logger = logging.getLogger("outrider.kernels")
 
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=gnu11")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=gnu11", "-Wno-psabi")
 
 
 def cache_folder() -> Path:
@@ -49,7 +49,8 @@ def load_library(name: str) -> ctypes.CDLL | None:
 
 
 def _compiled(source: Path, compiler: str) -> Path:
-    identity = [source.read_text(), *FLAGS, compiler, platform.node(), platform.machine(), torch.__version__]
+    headers = [header.read_text() for header in sorted(source.parent.glob("*.h"))]
+    identity = [source.read_text(), *headers, *FLAGS, compiler, platform.node(), platform.machine(), torch.__version__]
     digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
     file_name = f"{source.stem}-{digest}.so"
     for folder in (cache_folder(), Path(tempfile.gettempdir()) / f"outrider-{os.getuid()}"):

@@ -4,6 +4,8 @@ For each row r of sequence s at position p, with K and V read through the block 
 
     out[r] = softmax(scale * query[r] @ K[s, 0..p].T) @ V[s, 0..p]
 
+or over a window of the newest positions, with capped scores or sinks where a model has them.
+
 Implementations: C on the CPU, where a row's bits do not depend on its batch; torch everywhere else.
 """
 
@@ -15,7 +17,23 @@ import torch
 
 from outrider.kernels.build import load_library
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+DTYPES = {torch.float32: 0, torch.bfloat16: 1}  # as vectors.h numbers them
+
+
+class AttentionShape(ctypes.Structure):
+    """`struct attention` of attention.h."""
+
+    _fields_ = (
+        ("num_heads", ctypes.c_int64),
+        ("num_kv_heads", ctypes.c_int64),
+        ("head_dim", ctypes.c_int64),
+        ("block_size", ctypes.c_int64),
+        ("max_blocks", ctypes.c_int64),
+        ("window", ctypes.c_int64),
+        ("scale", ctypes.c_float),
+        ("softcap", ctypes.c_float),
+        ("sinks", ctypes.c_void_p),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +50,35 @@ class AttentionBatch:
     write_offset: torch.Tensor  # (num_rows,) int64: and its place there
 
 
+@dataclass(frozen=True, slots=True)
+class AttentionOptions:
+    """What a layer asks of attention beside its rows.
+
+    `scale` multiplies the scores, usually head_dim ** -0.5; `window` is how many newest positions a row reads, its own
+    included (None: all); with `softcap` scores become softcap * tanh(score / softcap); `sinks`, (num_heads,) float32,
+    are scores that take weight but have no value.
+    """
+
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+    sinks: torch.Tensor | None = None
+
+
+def allocate_kv(
+    num_blocks: int, num_kv_heads: int, block_size: int, head_dim: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One layer's empty caches of keys and values; memory is taken when first written.
+
+    Returns:
+        keys (num_blocks, num_kv_heads, head_dim / P, block_size, P) and values (num_blocks, num_kv_heads,
+        block_size / P, head_dim, P), P being as many values as 32 bits hold.
+    """
+    pair = 4 // dtype.itemsize
+    keys = torch.empty(num_blocks, num_kv_heads, head_dim // pair, block_size, pair, dtype=dtype)
+    return keys, torch.empty(num_blocks, num_kv_heads, block_size // pair, head_dim, pair, dtype=dtype)
+
+
 def write_kv(
     key: torch.Tensor,
     value: torch.Tensor,
@@ -40,8 +87,10 @@ def write_kv(
     batch: AttentionBatch,
 ) -> None:
     """Stores the rows' keys and values, (num_rows, num_kv_heads, head_dim), in their slots of the cache."""
-    key_cache[batch.write_block, :, batch.write_offset] = key
-    value_cache[batch.write_block, :, batch.write_offset] = value
+    pair = key_cache.shape[-1]
+    block, offset = batch.write_block, batch.write_offset
+    key_cache[block, :, :, offset] = key.unflatten(-1, (-1, pair))
+    value_cache[block, :, offset // pair, :, offset % pair] = value
 
 
 def paged_attention(
@@ -49,32 +98,44 @@ def paged_attention(
     key_cache: torch.Tensor,
     value_cache: torch.Tensor,
     batch: AttentionBatch,
-    scale: float,
+    options: AttentionOptions,
 ) -> torch.Tensor:
     """Attends each row to its sequence up to its own position, whose key must already be in the cache.
 
     Args:
         query: (num_rows, num_heads, head_dim), float32 or bfloat16, contiguous
-        key_cache: (num_blocks, num_kv_heads, block_size, head_dim), the same dtype
-        value_cache: as key_cache
+        key_cache: as `allocate_kv` makes it, the same dtype
+        value_cache: likewise
         batch: the rows' sequences and positions
-        scale: of the scores, usually head_dim ** -0.5
+        options: the layer's
 
     Returns:
         (num_rows, num_heads, head_dim), the dtype of `query`; `query` and the cache are not modified.
     """
     if query.dtype != key_cache.dtype:
         raise ValueError(f"paged_attention takes a query of the cache's dtype {key_cache.dtype}, not {query.dtype}")
-    kernel = _cpu_kernel() if query.device.type == "cpu" and query.dtype in _DTYPES else None
+    kernel = _cpu_kernel() if query.device.type == "cpu" and query.dtype in DTYPES else None
     if kernel is not None:
         out = torch.empty_like(query)
         num_rows, num_heads, head_dim = query.shape
-        num_kv_heads, block_size = key_cache.shape[1:3]
+        num_kv_heads, block_size = key_cache.shape[1], key_cache.shape[3]
         tensors = (query, key_cache, value_cache, batch.block_table, batch.row_sequence, batch.row_position, out)
-        sizes = (num_rows, num_heads, num_kv_heads, head_dim, block_size, batch.block_table.shape[1])
-        if kernel(*(tensor.data_ptr() for tensor in tensors), *sizes, scale, _DTYPES[query.dtype]) == 0:
+        sinks = None if options.sinks is None else options.sinks.data_ptr()
+        shape = AttentionShape(
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            block_size,
+            batch.block_table.shape[1],
+            options.window or 0,
+            options.scale,
+            options.softcap or 0.0,
+            sinks,
+        )
+        pointers = (tensor.data_ptr() for tensor in tensors)
+        if kernel(*pointers, num_rows, ctypes.byref(shape), DTYPES[query.dtype]) == 0:
             return out
-    return paged_attention_reference(query, key_cache, value_cache, batch, scale)
+    return paged_attention_reference(query, key_cache, value_cache, batch, options)
 
 
 def paged_attention_reference(
@@ -82,12 +143,12 @@ def paged_attention_reference(
     key_cache: torch.Tensor,
     value_cache: torch.Tensor,
     batch: AttentionBatch,
-    scale: float,
+    options: AttentionOptions,
 ) -> torch.Tensor:
     """The definition, in plain torch: gathers each sequence's keys and values, and masks what lies ahead of a row."""
     out = torch.empty_like(query)
     num_heads, head_dim = query.shape[1:]
-    num_kv_heads, block_size = key_cache.shape[1:3]
+    num_kv_heads, block_size = key_cache.shape[1], key_cache.shape[3]
     sequences, counts = torch.unique_consecutive(batch.row_sequence, return_counts=True)
     start = 0
     for sequence, count in zip(sequences.tolist(), counts.tolist(), strict=True):
@@ -96,14 +157,21 @@ def paged_attention_reference(
         position = batch.row_position[rows].long()  # (count,)
         length = int(position[-1]) + 1
         blocks = batch.block_table[sequence, : -(-length // block_size)].long()
-        keys, values = (  # (num_kv_heads, length, head_dim)
-            cache[blocks].transpose(0, 1).reshape(num_kv_heads, -1, head_dim)[:, :length].float()
-            for cache in (key_cache, value_cache)
-        )
+        keys = key_cache[blocks].permute(1, 0, 3, 2, 4).reshape(num_kv_heads, -1, head_dim)[:, :length].float()
+        values = value_cache[blocks].permute(1, 0, 2, 4, 3).reshape(num_kv_heads, -1, head_dim)[:, :length].float()
         grouped = query[rows].float().view(count, num_kv_heads, num_heads // num_kv_heads, head_dim)
-        scores = torch.einsum("rkgd,ktd->rkgt", grouped, keys) * scale
-        ahead = torch.arange(length, device=query.device) > position[:, None]  # (count, length)
-        weights = scores.masked_fill(ahead[:, None, None], float("-inf")).softmax(-1)
+        scores = torch.einsum("rkgd,ktd->rkgt", grouped, keys) * options.scale
+        if options.softcap is not None:
+            scores = options.softcap * (scores / options.softcap).tanh()
+        place = torch.arange(length, device=query.device)
+        unseen = place > position[:, None]  # (count, length)
+        if options.window is not None:
+            unseen = unseen | (place <= position[:, None] - options.window)
+        scores = scores.masked_fill(unseen[:, None, None], float("-inf"))
+        if options.sinks is not None:
+            sinks = options.sinks.view(1, num_kv_heads, -1, 1).expand(count, -1, -1, 1)
+            scores = torch.cat((scores, sinks.to(scores)), -1)
+        weights = scores.softmax(-1)[..., :length]
         out[rows] = torch.einsum("rkgt,ktd->rkgd", weights, values).reshape(count, num_heads, head_dim).to(out.dtype)
     return out
 
@@ -114,6 +182,6 @@ def _cpu_kernel() -> "ctypes._NamedFuncPointer | None":
     if library is None:
         return None
     function = library.outrider_paged_attention
-    function.argtypes = [ctypes.c_void_p] * 7 + [ctypes.c_int64] * 6 + [ctypes.c_float, ctypes.c_int64]
+    function.argtypes = [ctypes.c_void_p] * 7 + [ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64]
     function.restype = ctypes.c_int
     return function

@@ -4,6 +4,8 @@ Whatever cannot be served is refused here, with one line that names it; nothing 
 """
 
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +15,13 @@ from transformers.utils import logging as transformers_logging
 
 from outrider.engine.config import BLOCK_SIZE, default_num_threads
 from outrider.engine.errors import LoadError, first_line
+from outrider.engine.models.fused_model import FusedModel, can_fuse
 from outrider.engine.models.paged_model import PagedModel, UnsupportedAttentionError
+from outrider.engine.models.served_model import ServedModel
 from outrider.kernels.linear import can_pack, pack_linears
 from outrider.kernels.paged_attention import AttentionBatch
+
+logger = logging.getLogger("outrider.engine")
 
 # Rotary variants whose frequencies depend on the longest position of a batch: one request would change another's.
 LEAKING_ROPE_TYPES = ("dynamic", "longrope")
@@ -36,7 +42,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class LoadedModel:
     """A model that is ready to run, and what its checkpoint says about generating."""
 
-    paged: PagedModel
+    model: ServedModel
     dtype: torch.dtype
     eos_token_ids: tuple[int, ...]
     default_sampling: dict[str, float]
@@ -62,7 +68,9 @@ def load_model(folder: str, dtype: str = "auto", num_threads: int | None = None)
     generation = _read_generation_config(folder)
     eos_token_ids = _eos_token_ids(folder, generation, config.get_text_config())
     defaults = _default_sampling(folder, generation)
-    return LoadedModel(_fit(module, config), torch_dtype, eos_token_ids, defaults)
+    return LoadedModel(
+        _fit(module, config, lambda: _read_weights(folder, config, torch_dtype)), torch_dtype, eos_token_ids, defaults
+    )
 
 
 def _read_config(folder: str) -> PretrainedConfig:
@@ -142,34 +150,51 @@ def _eos_token_ids(folder: str, generation: GenerationConfig, config: Pretrained
     return token_ids
 
 
-def _fit(module: PreTrainedModel, config: PretrainedConfig) -> PagedModel:
-    """Swaps attention and linears, and refuses a model whose results change by that."""
+def _fit(module: PreTrainedModel, config: PretrainedConfig, reread: Callable[[], PreTrainedModel]) -> ServedModel:
+    """The fastest form of the model that computes what the checkpoint means; `reread` makes `module` anew.
+
+    Raises:
+        LoadError: there is none.
+    """
     refusal = f"model type `{config.model_type}` is not supported"
     generator = torch.Generator().manual_seed(0)
     vocab_size = config.get_text_config().vocab_size
     prompts = [torch.randint(0, vocab_size, (length,), generator=generator) for length in (101, 37)]
+    # Another order of summation is fine, another result is not: wrong models are off by the logits' own size.
+    share = 1e-3 if module.dtype == torch.float32 else 0.1
     try:
         with torch.inference_mode():
             expected = torch.cat([module(prompt[None], use_cache=False).logits[0].float() for prompt in prompts])
+            tolerance = share * max(1.0, float(expected.abs().max()))
+            if can_fuse(module):
+                fused = FusedModel(module)
+                if _computes(fused, prompts, expected, tolerance):
+                    return fused
+                logger.warning("the decoder kernel does not compute what this checkpoint means; running its modules")
+                module = reread()
             paged = PagedModel(module)
             if can_pack(module.dtype):
                 pack_linears(module)
-            paged.allocate_cache(len(prompts) * -(-max(map(len, prompts)) // BLOCK_SIZE), BLOCK_SIZE)
-            actual = _run_in_chunks(paged, prompts, max(map(len, prompts)))
-            num_calls = paged.attention.num_calls
-            paged.is_batch_invariant = _is_batch_invariant(paged, prompts, actual)
+            is_same = _computes(paged, prompts, expected, tolerance)
     except UnsupportedAttentionError as error:
         raise LoadError(f"{refusal}: it uses {error}") from error
     except Exception as error:  # an unknown architecture raises anything; each becomes one clear line
         raise LoadError(f"{refusal}: {first_line(error)}") from error
-    # Another order of summation is fine, another result is not: wrong models are off by the logits' own size.
-    tolerance = (1e-3 if module.dtype == torch.float32 else 0.1) * max(1.0, float(expected.abs().max()))
-    if num_calls != paged.num_layers or not float((torch.cat(actual) - expected).abs().max()) <= tolerance:
+    attention = paged.attention
+    if not is_same or attention.num_calls != paged.num_layers * attention.num_forwards:
         raise LoadError(f"{refusal}: its attention does not run through the paged cache")
     return paged
 
 
-def _is_batch_invariant(paged: PagedModel, prompts: list[torch.Tensor], packed: list[torch.Tensor]) -> bool:
+def _computes(model: ServedModel, prompts: list[torch.Tensor], expected: torch.Tensor, tolerance: float) -> bool:
+    """Whether the model's logits are the expected ones; finds out whether it is batch invariant, too."""
+    model.allocate_cache(len(prompts) * -(-max(map(len, prompts)) // BLOCK_SIZE), BLOCK_SIZE)
+    actual = _run_in_chunks(model, prompts, max(map(len, prompts)))
+    model.is_batch_invariant = _is_batch_invariant(model, prompts, actual)
+    return bool(float((torch.cat(actual) - expected).abs().max()) <= tolerance)
+
+
+def _is_batch_invariant(paged: ServedModel, prompts: list[torch.Tensor], packed: list[torch.Tensor]) -> bool:
     """Whether prefill in one piece, in chunks, alone and token by token give the same bits; `packed` is the first."""
     beginnings = [prompt[:6] for prompt in prompts]
     return (
@@ -184,7 +209,7 @@ def _is_batch_invariant(paged: PagedModel, prompts: list[torch.Tensor], packed: 
     )
 
 
-def _run_in_chunks(paged: PagedModel, prompts: list[torch.Tensor], size: int) -> list[torch.Tensor]:
+def _run_in_chunks(paged: ServedModel, prompts: list[torch.Tensor], size: int) -> list[torch.Tensor]:
     """All logits of each prompt, (length, vocab_size), computed packed, so many tokens of each prompt at a time."""
     blocks_each = -(-max(map(len, prompts)) // BLOCK_SIZE)
     table = torch.arange(len(prompts) * blocks_each, dtype=torch.int32).view(len(prompts), blocks_each)

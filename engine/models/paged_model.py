@@ -8,10 +8,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface, PreTrainedModel
 
-from outrider.kernels.paged_attention import AttentionBatch, paged_attention, write_kv
-
-# Options of attention layers that the kernel does not implement, by transformers' argument name.
-UNSUPPORTED_OPTIONS = {"sliding_window": "sliding-window attention", "softcap": "capped scores", "s_aux": "sinks"}
+from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, allocate_kv, paged_attention, write_kv
 
 INTERFACE_NAME = "outrider_paged"
 LAYER_ATTRIBUTE = "outrider_attention"
@@ -25,10 +22,11 @@ class PagedAttention:
     """The cache of one model and, during a forward pass, the batch. Its layers find it by `LAYER_ATTRIBUTE`."""
 
     def __init__(self) -> None:
-        self.key_caches: list[torch.Tensor] = []  # per layer (num_blocks, num_kv_heads, block_size, head_dim)
+        self.key_caches: list[torch.Tensor] = []  # per layer, as `allocate_kv` makes them
         self.value_caches: list[torch.Tensor] = []
         self.batch: AttentionBatch | None = None  # set by PagedModel.forward
         self.num_calls = 0
+        self.num_forwards = 0
 
 
 def attend(
@@ -39,7 +37,10 @@ def attend(
     attention_mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
-    **options: object,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **_: object,
 ) -> tuple[torch.Tensor, None]:
     """What each attention layer calls; returns (1, num_tokens, num_heads, head_dim).
 
@@ -51,17 +52,19 @@ def attend(
     assert attention.batch is not None
     if attention_mask is not None:
         raise UnsupportedAttentionError("a mask of its own")
-    for name, meaning in UNSUPPORTED_OPTIONS.items():
-        if options.get(name) is not None:
-            raise UnsupportedAttentionError(meaning)
     attention.num_calls += 1
     layer = module.layer_idx
     assert isinstance(layer, int)
     key_cache, value_cache = attention.key_caches[layer], attention.value_caches[layer]
     write_kv(key[0].transpose(0, 1), value[0].transpose(0, 1), key_cache, value_cache, attention.batch)
     rows = query[0].transpose(0, 1).contiguous()
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return paged_attention(rows, key_cache, value_cache, attention.batch, scale)[None], None
+    options = AttentionOptions(
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        window=sliding_window,
+        softcap=softcap,
+        sinks=None if s_aux is None else s_aux.float(),
+    )
+    return paged_attention(rows, key_cache, value_cache, attention.batch, options)[None], None
 
 
 class PagedModel:
@@ -90,10 +93,11 @@ class PagedModel:
 
     def allocate_cache(self, num_blocks: int, block_size: int) -> None:
         """Makes a new, empty cache; the pages of memory are taken when first written."""
-        shape = (num_blocks, self.num_kv_heads, block_size, self.head_dim)
-        layers = range(self.num_layers)
-        self.attention.key_caches = [torch.empty(shape, dtype=self.module.dtype) for _ in layers]
-        self.attention.value_caches = [torch.empty(shape, dtype=self.module.dtype) for _ in layers]
+        self.attention.key_caches, self.attention.value_caches = [], []
+        for _ in range(self.num_layers):
+            keys, values = allocate_kv(num_blocks, self.num_kv_heads, block_size, self.head_dim, self.module.dtype)
+            self.attention.key_caches.append(keys)
+            self.attention.value_caches.append(values)
 
     @torch.inference_mode()
     def forward(
@@ -108,6 +112,7 @@ class PagedModel:
             logit_rows: (num_logit_rows,) int64, the rows whose logits are wanted, at least one
         """
         self.attention.batch = batch
+        self.attention.num_forwards += 1
         try:
             output = self.module(
                 input_ids=token_ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=logit_rows

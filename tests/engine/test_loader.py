@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
-    Gemma2Config,
+    BloomConfig,
     LlamaConfig,
     MambaConfig,
     OlmoConfig,
@@ -17,7 +17,9 @@ from transformers import (
 )
 
 from outrider.engine.errors import LoadError
+from outrider.engine.models.fused_model import FusedModel
 from outrider.engine.models.loader import load_model
+from outrider.engine.models.paged_model import PagedModel
 
 SIZES = {
     "vocab_size": 64,
@@ -49,18 +51,31 @@ def test_families_that_run_through_the_paged_cache_load(config_type, tmp_path) -
     """The load itself compares logits with transformers' own attention."""
     loaded = load_model(save_random(config_type(**SIZES), tmp_path), "float32")
 
-    assert 64 == loaded.paged.vocab_size
+    assert 64 == loaded.model.vocab_size
 
 
-def test_the_load_finds_out_whether_bits_depend_on_the_batch(tmp_path) -> None:
-    """A width that torch's vectors do not divide makes them depend; the engine says so at start."""
-    even = load_model(save_random(LlamaConfig(**SIZES), tmp_path / "even"), "float32", num_threads=1)
-    odd = load_model(
-        save_random(LlamaConfig(**{**SIZES, "intermediate_size": 1000}), tmp_path / "odd"), "float32", num_threads=1
-    )
+def test_the_load_finds_out_whether_bits_depend_on_the_batch(tmp_path, monkeypatch) -> None:
+    """An engine whose results depend on the batch says so at start."""
+    folder = save_random(LlamaConfig(**SIZES), tmp_path)
+    assert load_model(folder, "float32").model.is_batch_invariant
 
-    assert even.paged.is_batch_invariant
-    assert not odd.paged.is_batch_invariant
+    whole = FusedModel.forward
+
+    def batch_dependent(self, token_ids, *arguments):
+        return whole(self, token_ids, *arguments) + 1e-6 * len(token_ids)
+
+    monkeypatch.setattr(FusedModel, "forward", batch_dependent)
+    assert not load_model(folder, "float32").model.is_batch_invariant
+
+
+def test_a_model_that_the_decoder_kernel_gets_wrong_runs_as_modules(tmp_path, monkeypatch, caplog) -> None:
+    """The kernel is trusted only where it agrees with the modules."""
+    folder = save_random(LlamaConfig(**SIZES), tmp_path)
+    whole = FusedModel.forward
+    monkeypatch.setattr(FusedModel, "forward", lambda self, *arguments: whole(self, *arguments) + 1.0)
+
+    assert isinstance(load_model(folder, "float32").model, PagedModel)
+    assert "the decoder kernel does not compute what this checkpoint means" in caplog.text
 
 
 def test_a_family_without_attention_layers_is_refused_by_name(tmp_path) -> None:
@@ -71,8 +86,8 @@ def test_a_family_without_attention_layers_is_refused_by_name(tmp_path) -> None:
 
 def test_a_family_with_other_attention_is_refused_by_name(tmp_path) -> None:
     """Wrong tokens are never served."""
-    with pytest.raises(LoadError, match="model type `gemma2` is not supported: it uses"):
-        load_model(save_random(Gemma2Config(**SIZES), tmp_path))
+    with pytest.raises(LoadError, match="model type `bloom` is not supported"):
+        load_model(save_random(BloomConfig(vocab_size=64, hidden_size=64, n_layer=2, n_head=4), tmp_path))
 
 
 def test_a_missing_folder_is_named(tmp_path) -> None:

@@ -5,7 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outrider.kernels.paged_attention import AttentionBatch, paged_attention, paged_attention_reference, write_kv
+from outrider.kernels.paged_attention import (
+    AttentionBatch,
+    AttentionOptions,
+    allocate_kv,
+    paged_attention,
+    paged_attention_reference,
+    write_kv,
+)
 
 TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 1e-2}
 
@@ -26,8 +33,9 @@ def make_inputs(lengths, num_new, num_heads, num_kv_heads, head_dim, block_size,
     unused = torch.zeros(len(row_sequence), dtype=torch.int64)
     batch = AttentionBatch(table, torch.tensor(row_sequence).int(), torch.tensor(row_position).int(), unused, unused)
     query = torch.randn(len(row_sequence), num_heads, head_dim, generator=generator).to(dtype)
-    cache_shape = (num_blocks, num_kv_heads, block_size, head_dim)
-    key_cache, value_cache = (torch.randn(cache_shape, generator=generator).to(dtype) for _ in range(2))
+    key_cache, value_cache = allocate_kv(num_blocks, num_kv_heads, block_size, head_dim, dtype)
+    key_cache.copy_(torch.randn(key_cache.shape, generator=generator))
+    value_cache.copy_(torch.randn(value_cache.shape, generator=generator))
     return query, key_cache, value_cache, batch
 
 
@@ -35,7 +43,7 @@ def make_inputs(lengths, num_new, num_heads, num_kv_heads, head_dim, block_size,
 @given(data=st.data())
 def test_the_kernel_agrees_with_the_definition(data) -> None:
     """Random ragged batches, head counts and lengths around the block's edges."""
-    block_size = data.draw(st.sampled_from([16, 32]))
+    block_size = data.draw(st.sampled_from([16, 32, 64]))  # the kernel takes multiples of 32
     edges = st.sampled_from([1, block_size - 1, block_size, block_size + 1, 3 * block_size + 5])
     lengths = data.draw(st.lists(edges, min_size=1, max_size=4))
     num_new = [data.draw(st.integers(1, length)) for length in lengths]
@@ -43,9 +51,15 @@ def test_the_kernel_agrees_with_the_definition(data) -> None:
     head_dim, dtype = data.draw(st.sampled_from([16, 64, 80, 128])), data.draw(st.sampled_from(list(TOLERANCE)))
     inputs = make_inputs(lengths, num_new, num_kv_heads * group, num_kv_heads, head_dim, block_size, dtype)
 
-    actual = paged_attention(*inputs, scale=head_dim**-0.5)
+    options = AttentionOptions(
+        scale=head_dim**-0.5,
+        window=data.draw(st.sampled_from([None, 1, block_size - 1, block_size + 3])),
+        softcap=data.draw(st.sampled_from([None, 1.5, 50.0])),
+        sinks=data.draw(st.sampled_from([None, torch.linspace(-2, 4, num_kv_heads * group)])),
+    )
+    actual = paged_attention(*inputs, options)
 
-    expected = paged_attention_reference(*inputs, scale=head_dim**-0.5)
+    expected = paged_attention_reference(*inputs, options)
     assert (actual.float() - expected.float()).abs().max() <= TOLERANCE[dtype]
 
 
@@ -53,7 +67,7 @@ def test_the_kernel_agrees_with_the_definition(data) -> None:
 def test_a_row_has_the_same_bits_alone_and_in_a_batch(dtype) -> None:
     """Prefill in one piece, token by token, or among strangers: not one bit changes."""
     query, key_cache, value_cache, batch = make_inputs([70, 33, 5], [70, 1, 5], 6, 2, 64, 32, dtype)
-    together = paged_attention(query, key_cache, value_cache, batch, 0.125)
+    together = paged_attention(query, key_cache, value_cache, batch, AttentionOptions(0.125))
 
     for row in range(len(query)):
         one = slice(row, row + 1)
@@ -65,7 +79,9 @@ def test_a_row_has_the_same_bits_alone_and_in_a_batch(dtype) -> None:
             batch.write_offset[one],
         )
 
-        assert torch.equal(paged_attention(query[one], key_cache, value_cache, alone, 0.125), together[one])
+        assert torch.equal(
+            paged_attention(query[one], key_cache, value_cache, alone, AttentionOptions(0.125)), together[one]
+        )
 
 
 def test_where_a_sequence_lies_in_the_cache_changes_nothing() -> None:
@@ -82,21 +98,23 @@ def test_where_a_sequence_lies_in_the_cache_changes_nothing() -> None:
         batch.write_offset,
     )
 
-    expected = paged_attention(query, key_cache, value_cache, batch, 0.125)
-    assert torch.equal(paged_attention(query, key_cache[order], value_cache[order], moved, 0.125), expected)
+    expected = paged_attention(query, key_cache, value_cache, batch, AttentionOptions(0.125))
+    assert torch.equal(
+        paged_attention(query, key_cache[order], value_cache[order], moved, AttentionOptions(0.125)), expected
+    )
 
 
 def test_keys_and_values_land_in_their_slots() -> None:
     """Each row's key and value are written to its block and offset, and nothing else is touched."""
-    key_cache, value_cache = torch.zeros(4, 2, 16, 8), torch.zeros(4, 2, 16, 8)
-    key, value = torch.randn(2, 2, 8), torch.randn(2, 2, 8)
+    key_cache, value_cache = (cache.zero_() for cache in allocate_kv(4, 2, 16, 8, torch.bfloat16))
+    key, value = torch.randn(2, 2, 8).bfloat16(), torch.randn(2, 2, 8).bfloat16()
     blocks, offsets = torch.tensor([3, 1]), torch.tensor([0, 15])
     nothing = torch.zeros(1, dtype=torch.int32)
 
     write_kv(key, value, key_cache, value_cache, AttentionBatch(nothing[None], nothing, nothing, blocks, offsets))
 
-    assert torch.equal(key, key_cache[blocks, :, offsets])
-    assert torch.equal(value, value_cache[blocks, :, offsets])
+    assert torch.equal(key, key_cache[blocks, :, :, offsets].reshape(2, 2, 8))
+    assert torch.equal(value, value_cache[blocks, :, offsets // 2, :, offsets % 2])
     assert key.abs().sum() == key_cache.abs().sum()
 
 
@@ -105,4 +123,4 @@ def test_a_query_of_another_dtype_than_the_cache_is_refused() -> None:
     query, key_cache, value_cache, batch = make_inputs([4], [1], 2, 1, 16, 16, torch.float32)
 
     with pytest.raises(ValueError, match="paged_attention takes a query of the cache's dtype"):
-        paged_attention(query.bfloat16(), key_cache, value_cache, batch, 0.25)
+        paged_attention(query.bfloat16(), key_cache, value_cache, batch, AttentionOptions(0.25))

@@ -1,0 +1,147 @@
+"""A model of a Llama-like family on the CPU, run by the decoder kernel instead of transformers' modules.
+
+Owns which models those are and where their weights are found. It trusts nothing: the loader compares its logits with
+those of the modules it was made from.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from outrider.engine.config import BLOCK_SIZE
+from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape, Projection, can_decode, gate_and_up, project
+from outrider.kernels.paged_attention import DTYPES, AttentionBatch, allocate_kv
+
+# Pre-norm layers with SwiGLU, rotary positions in halves and one cache per layer; differences within that are read off
+# the modules.
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "granite", "smollm3", "phi3")
+
+
+def can_fuse(module: PreTrainedModel) -> bool:
+    """Whether the model is of a family that the decoder kernel implements, and of sizes that it takes."""
+    config: Any = module.config
+    body: Any = module.model if hasattr(module, "model") else None
+    if config.model_type not in FAMILIES or config.hidden_act != "silu" or getattr(config, "mlp_bias", False):
+        return False
+    if module.device.type != "cpu" or module.dtype not in DTYPES:
+        return False
+    rotary_dim = 2 * len(body.rotary_emb.inv_freq)
+    head_dim = body.layers[0].self_attn.head_dim
+    return can_decode(head_dim, rotary_dim, config.hidden_size, config.intermediate_size)
+
+
+class FusedModel:
+    """A causal language model and its KV cache; the interface of `PagedModel`."""
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        """Packs the weights, and takes them away from `module` layer by layer. `can_fuse` has said yes."""
+        config: Any = module.config
+        body: Any = module.model
+        attention = body.layers[0].self_attn
+        self.dtype: torch.dtype = module.dtype
+        self.num_layers: int = config.num_hidden_layers
+        self.is_batch_invariant = False  # the loader measures it
+        self.vocab_size: int = config.vocab_size
+        self.max_model_len: int = config.max_position_embeddings
+        self.num_kv_heads: int = config.num_key_value_heads
+        self.head_dim: int = attention.head_dim
+        shape = DecoderShape(
+            dtype=self.dtype,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_heads=config.num_attention_heads,
+            num_kv_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            vocab_size=self.vocab_size,
+            norm_epsilon=config.rms_norm_eps,
+            attention_scale=attention.scaling,
+            frequency=body.rotary_emb.inv_freq.float().contiguous(),
+            rotary_scale=body.rotary_emb.attention_scaling,
+            embedding_scale=getattr(config, "embedding_multiplier", 1.0),
+            residual_scale=getattr(config, "residual_multiplier", 1.0),
+            logit_scale=1.0 / getattr(config, "logits_scaling", 1.0),
+        )
+        # The embedding is read row by row, so it stays; a tied output layer is a packed copy of it.
+        embedding = body.embed_tokens.weight.detach().contiguous()
+        output = _projection(module.lm_head)
+        module.lm_head = nn.Identity()
+        layers = []
+        for index, layer in enumerate(body.layers):
+            layers.append(_fused_layer(layer, index, config))
+            layer.self_attn, layer.mlp = nn.Identity(), nn.Identity()
+        self._decoder = Decoder(
+            shape,
+            layers,
+            embedding=embedding,
+            final_norm=_norm(body.norm),
+            output=output,
+            block_size=BLOCK_SIZE,
+        )
+
+    def kv_bytes(self, num_tokens: int) -> int:
+        """Bytes that the keys and values of so many tokens take."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.dtype.itemsize * num_tokens
+
+    def allocate_cache(self, num_blocks: int, block_size: int) -> None:
+        """Makes a new, empty cache; the pages of memory are taken when first written."""
+        assert block_size == BLOCK_SIZE
+        pairs = [
+            allocate_kv(num_blocks, self.num_kv_heads, block_size, self.head_dim, self.dtype)
+            for _ in range(self.num_layers)
+        ]
+        self._decoder.bind_cache([keys for keys, _ in pairs], [values for _, values in pairs])
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,  # noqa: ARG002 - the batch has them
+        batch: AttentionBatch,
+        logit_rows: torch.Tensor,
+    ) -> torch.Tensor:
+        """As `PagedModel.forward`."""
+        return self._decoder.forward(token_ids, batch, logit_rows)
+
+
+def _fused_layer(layer: Any, index: int, config: Any) -> DecoderLayer:
+    attention, mlp = layer.self_attn, layer.mlp
+    no_rope = getattr(config, "no_rope_layers", None)
+    return DecoderLayer(
+        attention_norm=_norm(layer.input_layernorm),
+        query_key_value=_query_key_value(attention),
+        attention_output=_projection(attention.o_proj),
+        mlp_norm=_norm(layer.post_attention_layernorm),
+        gate_up=_gate_up(mlp),
+        down=_projection(mlp.down_proj),
+        query_norm=_norm(attention.q_norm) if hasattr(attention, "q_norm") else None,
+        key_norm=_norm(attention.k_norm) if hasattr(attention, "k_norm") else None,
+        window=getattr(attention, "sliding_window", None),
+        rotates=no_rope is None or bool(no_rope[index]),
+    )
+
+
+def _norm(norm: Any) -> torch.Tensor:
+    weight: torch.Tensor = norm.weight
+    return weight.detach().float().contiguous()
+
+
+def _projection(linear: Any) -> Projection:
+    return project(linear.weight.detach(), None if linear.bias is None else linear.bias.detach())
+
+
+def _query_key_value(attention: Any) -> Projection:
+    if hasattr(attention, "qkv_proj"):
+        return _projection(attention.qkv_proj)
+    linears = (attention.q_proj, attention.k_proj, attention.v_proj)
+    weight = torch.cat([linear.weight.detach() for linear in linears])
+    bias = None if linears[0].bias is None else torch.cat([linear.bias.detach() for linear in linears])
+    return project(weight, bias)
+
+
+def _gate_up(mlp: Any) -> Projection:
+    if hasattr(mlp, "gate_up_proj"):
+        gate, up = mlp.gate_up_proj.weight.detach().chunk(2)
+    else:
+        gate, up = mlp.gate_proj.weight.detach(), mlp.up_proj.weight.detach()
+    return gate_and_up(gate, up)

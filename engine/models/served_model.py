@@ -1,0 +1,37 @@
+"""What the engine asks of a model, whichever way it is run."""
+
+from typing import Protocol
+
+import torch
+
+from outrider.kernels.paged_attention import AttentionBatch
+
+
+class ServedModel(Protocol):
+    """A causal language model and its paged KV cache."""
+
+    num_layers: int
+    vocab_size: int
+    max_model_len: int
+    is_batch_invariant: bool  # the loader measures it
+
+    def kv_bytes(self, num_tokens: int) -> int:
+        """Bytes that the keys and values of so many tokens take."""
+        ...
+
+    def allocate_cache(self, num_blocks: int, block_size: int) -> None:
+        """Makes a new, empty cache; the pages of memory are taken when first written."""
+        ...
+
+    def forward(
+        self, token_ids: torch.Tensor, positions: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Runs the rows, writes their keys and values, and returns float32 logits (num_logit_rows, vocab_size).
+
+        Args:
+            token_ids: (num_rows,) int64
+            positions: (num_rows,) int64
+            batch: where the rows belong
+            logit_rows: (num_logit_rows,) int64, the rows whose logits are wanted, at least one
+        """
+        ...

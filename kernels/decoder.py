@@ -1,0 +1,272 @@
+"""A stack of Llama-like decoder layers as one C call: the CPU's fast path.
+
+Most of a decode step of a small model goes to what stands between its matrix products: hundreds of short operations,
+each of which wakes and joins threads. Here one team of threads walks through all layers (`decoder.c`), with the matrix
+products of `matmul.h`, which read packed weights at the speed of memory.
+
+Every row's result has the same bits whatever rows it is computed with.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from outrider.kernels.build import load_library
+from outrider.kernels.paged_attention import DTYPES, AttentionBatch, AttentionShape
+
+PANEL = 64
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderShape:
+    """What all layers share. Sizes are numbers of values; `frequency` is in radians a position."""
+
+    dtype: torch.dtype
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    norm_epsilon: float
+    attention_scale: float
+    frequency: torch.Tensor  # (rotary_dim / 2,) float32
+    rotary_scale: float = 1.0
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A linear's weight (num_outputs, num_inputs), packed, and its bias (num_outputs,) float32."""
+
+    panels: torch.Tensor
+    num_outputs: int
+    num_inputs: int
+    bias: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLayer:
+    """One layer's weights; norms are float32. `window` as in `AttentionOptions`."""
+
+    attention_norm: torch.Tensor  # (hidden_size,)
+    query_key_value: Projection
+    attention_output: Projection
+    mlp_norm: torch.Tensor  # (hidden_size,)
+    gate_up: Projection
+    down: Projection
+    query_norm: torch.Tensor | None = None  # (head_dim,)
+    key_norm: torch.Tensor | None = None
+    window: int | None = None
+    rotates: bool = True
+
+
+def pack(weight: torch.Tensor) -> torch.Tensor:
+    """A weight (num_outputs, num_inputs) as panels (num_panels, num_inputs / P, 64, P), P values filling 32 bits."""
+    pair = 4 // weight.dtype.itemsize
+    num_outputs, num_inputs = weight.shape
+    padded = torch.nn.functional.pad(weight, (0, 0, 0, -num_outputs % PANEL))
+    return padded.view(-1, PANEL, num_inputs // pair, pair).transpose(1, 2).contiguous()
+
+
+def project(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
+    """A linear layer, packed."""
+    num_outputs, num_inputs = weight.shape
+    return Projection(pack(weight), num_outputs, num_inputs, None if bias is None else bias.float().contiguous())
+
+
+def gate_and_up(gate: torch.Tensor, up: torch.Tensor) -> Projection:
+    """Two linears of one shape whose panels lie side by side."""
+    panels = torch.stack((pack(gate), pack(up)), dim=1).flatten(0, 1)
+    num_outputs, num_inputs = gate.shape
+    return Projection(panels, num_outputs, num_inputs)
+
+
+def can_decode(head_dim: int, rotary_dim: int, hidden_size: int, intermediate_size: int) -> bool:
+    """Whether the kernel takes such sizes and can be built here."""
+    return (
+        head_dim % 16 == 0
+        and head_dim <= 256
+        and rotary_dim <= head_dim
+        and not (rotary_dim % 2 or hidden_size % 2 or intermediate_size % 2)
+        and load_library("decoder") is not None
+    )
+
+
+class Decoder:
+    """A model's layers, embedding and output, bound to a KV cache. `can_decode` tells which models it takes."""
+
+    def __init__(
+        self,
+        shape: DecoderShape,
+        layers: Sequence[DecoderLayer],
+        *,
+        embedding: torch.Tensor,
+        final_norm: torch.Tensor,
+        output: Projection,
+        block_size: int,
+    ) -> None:
+        library = load_library("decoder")
+        assert library is not None
+        self._run = library.outrider_decoder_run
+        self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        self._scratch_bytes = library.outrider_decoder_scratch
+        self._scratch_bytes.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
+        self._scratch_bytes.restype = ctypes.c_int64
+        self._vocab_size = shape.vocab_size
+        self._layers = (_Layer * len(layers))(*map(_layer, layers))
+        self._decoder = _Decoder(
+            dtype=DTYPES[shape.dtype],
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_layers=len(layers),
+            rotary_dim=2 * len(shape.frequency),
+            vocab_size=shape.vocab_size,
+            norm_epsilon=shape.norm_epsilon,
+            rotary_scale=shape.rotary_scale,
+            embedding_scale=shape.embedding_scale,
+            residual_scale=shape.residual_scale,
+            logit_scale=shape.logit_scale,
+            attention=AttentionShape(
+                num_heads=shape.num_heads,
+                num_kv_heads=shape.num_kv_heads,
+                head_dim=shape.head_dim,
+                block_size=block_size,
+                scale=shape.attention_scale,
+            ),
+            embedding=embedding.data_ptr(),
+            frequency=shape.frequency.data_ptr(),
+            final_norm=final_norm.data_ptr(),
+            output=_matrix(output),
+            layers=ctypes.addressof(self._layers),
+        )
+        # C holds addresses only: the tensors live as long as this object.
+        self._tensors = (shape, layers, embedding, final_norm, output)
+        self._caches: tuple[torch.Tensor, ...] = ()
+        self._scratch = torch.empty(0, dtype=torch.uint8)
+
+    def bind_cache(self, key_caches: Sequence[torch.Tensor], value_caches: Sequence[torch.Tensor]) -> None:
+        """Takes one key and one value cache per layer, as `allocate_kv` makes them."""
+        for layer, keys, values in zip(self._layers, key_caches, value_caches, strict=True):
+            layer.key_cache, layer.value_cache = keys.data_ptr(), values.data_ptr()
+        self._caches = (*key_caches, *value_caches)
+
+    def forward(self, token_ids: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor) -> torch.Tensor:
+        """Runs the rows and writes their keys and values.
+
+        Args:
+            token_ids: (num_rows,) int64
+            batch: where the rows belong
+            logit_rows: (num_logit_rows,) int64, the rows whose logits are wanted, at most num_rows
+
+        Returns:
+            float32 logits (num_logit_rows, vocab_size)
+        """
+        num_rows = len(token_ids)
+        needed = self._scratch_bytes(ctypes.byref(self._decoder), num_rows, None, None)
+        if needed > len(self._scratch):
+            self._scratch = torch.empty(needed, dtype=torch.uint8)
+        logits = torch.empty(len(logit_rows), self._vocab_size)
+        self._decoder.attention.max_blocks = batch.block_table.shape[1]
+        rows = _Rows(
+            num_rows,
+            len(logit_rows),
+            token_ids.data_ptr(),
+            logit_rows.data_ptr(),
+            batch.row_position.data_ptr(),
+            batch.row_sequence.data_ptr(),
+            batch.block_table.data_ptr(),
+            batch.write_block.data_ptr(),
+            batch.write_offset.data_ptr(),
+            logits.data_ptr(),
+            self._scratch.data_ptr(),
+        )
+        self._run(ctypes.byref(self._decoder), ctypes.byref(rows))
+        return logits
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = (
+        ("panels", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("num_inputs", ctypes.c_int64),
+        ("num_outputs", ctypes.c_int64),
+    )
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "query_norm", "key_norm")),
+        *((name, _Matrix) for name in ("query_key_value", "attention_output", "gate_up", "down")),
+        ("key_cache", ctypes.c_void_p),
+        ("value_cache", ctypes.c_void_p),
+        ("window", ctypes.c_int64),
+        ("rotates", ctypes.c_int64),
+    )
+
+
+class _Decoder(ctypes.Structure):
+    _fields_ = (
+        *(
+            (name, ctypes.c_int64)
+            for name in ("dtype", "hidden_size", "intermediate_size", "num_layers", "rotary_dim", "vocab_size")
+        ),
+        *(
+            (name, ctypes.c_float)
+            for name in ("norm_epsilon", "rotary_scale", "embedding_scale", "residual_scale", "logit_scale")
+        ),
+        ("attention", AttentionShape),
+        ("embedding", ctypes.c_void_p),
+        ("frequency", ctypes.c_void_p),
+        ("final_norm", ctypes.c_void_p),
+        ("output", _Matrix),
+        ("layers", ctypes.c_void_p),
+    )
+
+
+class _Rows(ctypes.Structure):
+    _fields_ = (
+        ("num_rows", ctypes.c_int64),
+        ("num_logit_rows", ctypes.c_int64),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "token_ids",
+                "logit_rows",
+                "row_position",
+                "row_sequence",
+                "block_table",
+                "write_block",
+                "write_offset",
+                "logits",
+                "scratch",
+            )
+        ),
+    )
+
+
+def _matrix(projection: Projection) -> _Matrix:
+    bias = None if projection.bias is None else projection.bias.data_ptr()
+    return _Matrix(projection.panels.data_ptr(), bias, projection.num_inputs, projection.num_outputs)
+
+
+def _layer(layer: DecoderLayer) -> _Layer:
+    def address(tensor: torch.Tensor | None) -> int | None:
+        return None if tensor is None else tensor.data_ptr()
+
+    return _Layer(
+        attention_norm=address(layer.attention_norm),
+        mlp_norm=address(layer.mlp_norm),
+        query_norm=address(layer.query_norm),
+        key_norm=address(layer.key_norm),
+        query_key_value=_matrix(layer.query_key_value),
+        attention_output=_matrix(layer.attention_output),
+        gate_up=_matrix(layer.gate_up),
+        down=_matrix(layer.down),
+        window=layer.window or 0,
+        rotates=layer.rotates,
+    )
