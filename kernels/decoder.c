@@ -1,8 +1,8 @@
 /* A whole stack of Llama-like decoder layers in one call: embedding, layers, final norm, logits.
  *
- * One team of threads walks through the phases of every layer and meets at a barrier after each; within a phase, threads
- * take units of work as they come. Activations between layers are float32; what enters a product has the weights'
- * dtype. A unit computes the same bits whoever takes it and whatever the other rows are.
+ * One team of threads walks through the phases of every layer and meets at a barrier after each; within a phase,
+ * threads take units of work as they come. Activations between layers are float32; what enters a product has the
+ * weights' dtype. A unit computes the same bits whoever takes it and whatever the other rows are.
  */
 #include <math.h>
 #include <sched.h>
@@ -119,19 +119,13 @@ INLINE void normalise(const float *x, const float *weight, void *out, int64_t si
     for (; i < size; i++) store_one(out, i, x[i] * scale * weight[i], dtype);
 }
 
-/* How many units a product is cut into: by panels, and by rows too where panels are few beside the threads. */
-INLINE int64_t rows_of_unit(const struct worker *w, int64_t num_panels, int64_t num_rows) {
-    const int64_t cuts = (4 * w->size + num_panels - 1) / num_panels;
-    const int64_t rows = (num_rows + cuts - 1) / cuts;
-    return (rows + MAX_ROWS - 1) / MAX_ROWS * MAX_ROWS;
-}
-
 #define PANELS(count) (((count) + PANEL - 1) / PANEL)
 
 /* For each tile of a product x @ w.T: `out` holds its rows' outputs from `column` on, `width` of them. */
 #define FOR_TILES(x, stride, num_panels, num_rows, BODY)                                                             \
     do {                                                                                                              \
-        const int64_t step_ = rows_of_unit(w, num_panels, num_rows), cuts_ = ((num_rows) + step_ - 1) / step_;     \
+        const int64_t step_ = rows_of_unit(w->size, num_panels, num_rows);                                            \
+        const int64_t cuts_ = ((num_rows) + step_ - 1) / step_;                                                       \
         FOR_UNITS(unit_, (num_panels) * cuts_) {                                                                      \
             const int64_t index = unit_ / cuts_, from_ = unit_ % cuts_ * step_;                                       \
             const int64_t to_ = from_ + step_ < (num_rows) ? from_ + step_ : (num_rows);                              \

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from outrider.kernels.build import load_library
+from outrider.kernels.linear import Projection
 from outrider.kernels.paged_attention import DTYPES, AttentionBatch, AttentionShape
-
-PANEL = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +39,6 @@ class DecoderShape:
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
-    """A linear's weight (num_outputs, num_inputs), packed, and its bias (num_outputs,) float32."""
-
-    panels: torch.Tensor
-    num_outputs: int
-    num_inputs: int
-    bias: torch.Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class DecoderLayer:
     """One layer's weights; norms are float32. `window` as in `AttentionOptions`."""
 
@@ -63,27 +52,6 @@ class DecoderLayer:
     key_norm: torch.Tensor | None = None
     window: int | None = None
     rotates: bool = True
-
-
-def pack(weight: torch.Tensor) -> torch.Tensor:
-    """A weight (num_outputs, num_inputs) as panels (num_panels, num_inputs / P, 64, P), P values filling 32 bits."""
-    pair = 4 // weight.dtype.itemsize
-    num_outputs, num_inputs = weight.shape
-    padded = torch.nn.functional.pad(weight, (0, 0, 0, -num_outputs % PANEL))
-    return padded.view(-1, PANEL, num_inputs // pair, pair).transpose(1, 2).contiguous()
-
-
-def project(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
-    """A linear layer, packed."""
-    num_outputs, num_inputs = weight.shape
-    return Projection(pack(weight), num_outputs, num_inputs, None if bias is None else bias.float().contiguous())
-
-
-def gate_and_up(gate: torch.Tensor, up: torch.Tensor) -> Projection:
-    """Two linears of one shape whose panels lie side by side."""
-    panels = torch.stack((pack(gate), pack(up)), dim=1).flatten(0, 1)
-    num_outputs, num_inputs = gate.shape
-    return Projection(panels, num_outputs, num_inputs)
 
 
 def can_decode(head_dim: int, rotary_dim: int, hidden_size: int, intermediate_size: int) -> bool:

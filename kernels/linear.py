@@ -1,39 +1,83 @@
-"""Linear layers for inference: `y = x @ weight.T + bias`, with the fastest weight layout at hand.
+"""Linear layers for inference: `y = x @ weight.T + bias`, with weights packed once for the CPU.
 
-On the CPU, oneDNN with weights packed once. Rows are padded to four: four rows take less time than one, and from
-four rows up a row's bits do not depend on how many there are (measured in float32 and bfloat16).
+The product is that of `matmul.h`: every output is one sum in the order of its inputs, so a row's bits do not depend on
+how many rows there are.
 """
 
+import ctypes
+import functools
+from dataclasses import dataclass
+
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import nn
 
-MIN_ROWS = 4
+from outrider.kernels.build import load_library
+from outrider.kernels.paged_attention import DTYPES
+
+PANEL = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A linear's weight (num_outputs, num_inputs), packed, and its bias (num_outputs,) float32."""
+
+    panels: torch.Tensor  # (num_panels, num_inputs / P, 64, P), P values filling 32 bits
+    num_outputs: int
+    num_inputs: int
+    bias: torch.Tensor | None = None
+
+
+def project(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
+    """Packs a linear layer."""
+    num_outputs, num_inputs = weight.shape
+    return Projection(_pack(weight), num_outputs, num_inputs, None if bias is None else bias.float().contiguous())
+
+
+def gate_and_up(gate: torch.Tensor, up: torch.Tensor) -> Projection:
+    """Packs two linears of one shape, their panels side by side."""
+    panels = torch.stack((_pack(gate), _pack(up)), dim=1).flatten(0, 1)
+    num_outputs, num_inputs = gate.shape
+    return Projection(panels, num_outputs, num_inputs)
 
 
 class PackedLinear(nn.Module):
-    """Takes the place of an `nn.Linear` on the CPU. Input and output: (..., num_rows, features)."""
+    """Takes the place of an `nn.Linear` on the CPU. Input and output: (..., num_inputs) and (..., num_outputs)."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), 64)
-        self.bias = linear.bias
+        self.projection = project(linear.weight.detach(), None if linear.bias is None else linear.bias.detach())
+        self.dtype = linear.weight.dtype
         self.in_features, self.out_features = linear.in_features, linear.out_features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The product, in the dtype of x."""
-        num_rows = x.shape[-2]
-        if num_rows < MIN_ROWS:
-            x = F.pad(x, (0, 0, 0, MIN_ROWS - num_rows))
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
-        return y[..., :num_rows, :]
+        """The product, in the dtype of x.
+
+        Raises:
+            ValueError: x has another dtype than the weights.
+        """
+        if x.dtype != self.dtype:
+            raise ValueError(f"a packed linear of {self.dtype} takes no input of {x.dtype}")
+        x = x.contiguous()
+        y = torch.empty(*x.shape[:-1], self.out_features, dtype=x.dtype)
+        panels, bias = self.projection.panels, self.projection.bias
+        kernel = _kernel()
+        assert kernel is not None
+        kernel(
+            x.data_ptr(),
+            panels.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            y.data_ptr(),
+            x.numel() // self.in_features,
+            self.in_features,
+            self.out_features,
+            DTYPES[x.dtype],
+        )
+        return y
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether oneDNN packs weights of this dtype on this machine; bfloat16 needs AVX-512 there."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and "AVX512" in torch.backends.cpu.get_cpu_capability())
+    """Whether linears of this dtype can be packed on this machine."""
+    return dtype in DTYPES and _kernel() is not None
 
 
 def pack_linears(model: nn.Module) -> int:
@@ -41,7 +85,25 @@ def pack_linears(model: nn.Module) -> int:
     num_packed = 0
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear:
+            if type(child) is nn.Linear and child.in_features % 2 == 0:
                 setattr(module, name, PackedLinear(child))
                 num_packed += 1
     return num_packed
+
+
+def _pack(weight: torch.Tensor) -> torch.Tensor:
+    pair = 4 // weight.dtype.itemsize
+    num_outputs, num_inputs = weight.shape
+    padded = nn.functional.pad(weight, (0, 0, 0, -num_outputs % PANEL))
+    return padded.view(-1, PANEL, num_inputs // pair, pair).transpose(1, 2).contiguous()
+
+
+@functools.cache
+def _kernel() -> "ctypes._NamedFuncPointer | None":
+    library = load_library("linear")
+    if library is None:
+        return None
+    function = library.outrider_linear
+    function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 4
+    function.restype = None
+    return function

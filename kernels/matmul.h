@@ -1,8 +1,8 @@
 /* Products of a few rows with a packed weight matrix.
  *
- * A weight (num_outputs, num_inputs) is packed into panels of 64 outputs, each (num_inputs / P, 64, P) with P = 2 values
- * of bfloat16 or 1 of float32 in a 32-bit lane; outputs beyond the last are zero. Every output is one sum in the order
- * of its inputs, whatever the number of rows: a row's bits do not depend on the rows beside it.
+ * A weight (num_outputs, num_inputs) is packed into panels of 64 outputs, each (num_inputs / P, 64, P) with P = 2
+ * values of bfloat16 or 1 of float32 in a 32-bit lane; outputs beyond the last are zero. Every output is one sum in the
+ * order of its inputs, whatever the number of rows: a row's bits do not depend on the rows beside it.
  */
 #pragma once
 #include "vectors.h"
@@ -54,4 +54,11 @@ MULTIPLY_ANY(BFLOAT16)
 INLINE void multiply(int64_t rows, const void *x, int64_t stride, const void *panel, int64_t num_inputs,
                      v16f out[MAX_ROWS][PANEL_VECTORS], const int dtype) {
     (dtype == BFLOAT16 ? multiply_BFLOAT16 : multiply_FLOAT32)[rows](x, stride, panel, num_inputs, out);
+}
+
+/* How many rows of a panel are one unit of work: all, or fewer where panels are few beside the threads. */
+INLINE int64_t rows_of_unit(int num_threads, int64_t num_panels, int64_t num_rows) {
+    const int64_t cuts = (4 * num_threads + num_panels - 1) / num_panels;
+    const int64_t rows = (num_rows + cuts - 1) / cuts;
+    return (rows + MAX_ROWS - 1) / MAX_ROWS * MAX_ROWS;
 }

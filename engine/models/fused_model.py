@@ -11,7 +11,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from outrider.engine.config import BLOCK_SIZE
-from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape, Projection, can_decode, gate_and_up, project
+from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape, can_decode
+from outrider.kernels.linear import Projection, gate_and_up, project
 from outrider.kernels.paged_attention import DTYPES, AttentionBatch, allocate_kv
 
 # Pre-norm layers with SwiGLU, rotary positions in halves and one cache per layer; differences within that are read off

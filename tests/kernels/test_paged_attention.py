@@ -14,6 +14,7 @@ from outrider.kernels.paged_attention import (
     write_kv,
 )
 
+# Relative to values of one and more: in bfloat16 neighbouring numbers are 0.4 to 0.8 % apart.
 TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 1e-2}
 
 
@@ -60,7 +61,8 @@ def test_the_kernel_agrees_with_the_definition(data) -> None:
     actual = paged_attention(*inputs, options)
 
     expected = paged_attention_reference(*inputs, options)
-    assert (actual.float() - expected.float()).abs().max() <= TOLERANCE[dtype]
+    error = (actual.float() - expected.float()).abs() / expected.float().abs().clamp(min=1.0)
+    assert error.max() <= TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -1,0 +1,106 @@
+"""The decoder kernel's promise: a row's bits depend on nothing but its own sequence."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape
+from outrider.kernels.linear import gate_and_up, project
+from outrider.kernels.paged_attention import AttentionBatch, allocate_kv
+
+BLOCK_SIZE = 32
+HIDDEN, INNER, HEADS, KV_HEADS, DIM, VOCAB = 48, 72, 3, 1, 16, 130  # widths that no vector divides
+
+
+def make_decoder(dtype: torch.dtype) -> Decoder:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return (torch.randn(*shape, generator=generator) * 0.2).to(dtype)
+
+    layers = [
+        DecoderLayer(
+            attention_norm=draw(HIDDEN).float() + 1,
+            query_key_value=project(draw((HEADS + 2 * KV_HEADS) * DIM, HIDDEN), draw((HEADS + 2 * KV_HEADS) * DIM)),
+            attention_output=project(draw(HIDDEN, HEADS * DIM)),
+            mlp_norm=draw(HIDDEN).float() + 1,
+            gate_up=gate_and_up(draw(INNER, HIDDEN), draw(INNER, HIDDEN)),
+            down=project(draw(HIDDEN, INNER)),
+            query_norm=draw(DIM).float() + 1,
+            key_norm=draw(DIM).float() + 1,
+            window=window,
+        )
+        for window in (None, 20)
+    ]
+    shape = DecoderShape(
+        dtype=dtype,
+        hidden_size=HIDDEN,
+        intermediate_size=INNER,
+        num_heads=HEADS,
+        num_kv_heads=KV_HEADS,
+        head_dim=DIM,
+        vocab_size=VOCAB,
+        norm_epsilon=1e-6,
+        attention_scale=0.25,
+        frequency=torch.logspace(0, -3, DIM // 2),
+    )
+    decoder = Decoder(
+        shape,
+        layers,
+        embedding=draw(VOCAB, HIDDEN) * 5,
+        final_norm=torch.ones(HIDDEN),
+        output=project(draw(VOCAB, HIDDEN)),
+        block_size=BLOCK_SIZE,
+    )
+    pairs = [allocate_kv(8, KV_HEADS, BLOCK_SIZE, DIM, dtype) for _ in layers]
+    decoder.bind_cache([keys for keys, _ in pairs], [values for _, values in pairs])
+    return decoder
+
+
+def step(decoder: Decoder, prompts: list[torch.Tensor], starts: list[int], stops: list[int]) -> list[torch.Tensor]:
+    """Logits of the tokens from start to stop of each prompt, computed together; each prompt has two blocks."""
+    table = torch.arange(2 * len(prompts), dtype=torch.int32).view(len(prompts), 2)
+    counts = torch.tensor(stops) - torch.tensor(starts)
+    sequence = torch.repeat_interleave(torch.arange(len(prompts)), counts)
+    position = torch.cat([torch.arange(start, stop) for start, stop in zip(starts, stops, strict=True)])
+    batch = AttentionBatch(
+        table, sequence.int(), position.int(), table[sequence, position // BLOCK_SIZE].long(), position % BLOCK_SIZE
+    )
+    ids = torch.cat([prompt[start:stop] for prompt, start, stop in zip(prompts, starts, stops, strict=True)])
+    return list(decoder.forward(ids, batch, torch.arange(len(ids))).split(counts.tolist()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_a_row_has_the_same_bits_however_it_is_computed(dtype, data) -> None:
+    """Alone in one piece, or beside others in chunks of any sizes."""
+    decoder = make_decoder(dtype)
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    lengths = data.draw(st.lists(st.integers(1, 2 * BLOCK_SIZE), min_size=1, max_size=4))
+    prompts = [torch.randint(0, VOCAB, (length,), generator=generator) for length in lengths]
+    alone = [step(decoder, [prompt], [0], [len(prompt)])[0] for prompt in prompts]
+
+    pieces: list[list[torch.Tensor]] = [[] for _ in prompts]
+    done = [0] * len(prompts)
+    while done != lengths:
+        stops = [data.draw(st.integers(begin, length)) for begin, length in zip(done, lengths, strict=True)]
+        if stops == done:
+            stops = lengths
+        for mine, piece in zip(pieces, step(decoder, prompts, done, stops), strict=True):
+            mine.append(piece)
+        done = list(stops)
+
+    assert all(torch.equal(torch.cat(mine), whole) for mine, whole in zip(pieces, alone, strict=True))
+
+
+def test_a_request_of_no_numbers_harms_no_other() -> None:
+    """Blocks that held NaN are used again: what lies beside the last token of an odd length is never read."""
+    decoder = make_decoder(torch.bfloat16)
+    prompt = torch.arange(37)
+    expected = step(decoder, [prompt], [0], [37])[0]
+    for cache in decoder._caches:
+        cache.fill_(float("nan"))
+
+    assert torch.equal(step(decoder, [prompt], [0], [37])[0], expected)
