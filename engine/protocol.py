@@ -30,10 +30,13 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     top_p: float = 1.0
     top_k: int = 0  # 0: off
     min_p: float = 0.0
+    typical_p: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logit_bias: dict[int, float] = {}
+    allowed_token_ids: tuple[int, ...] = ()  # none: all
+    bad_words: tuple[tuple[int, ...], ...] = ()  # sequences of tokens that are never generated
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
 

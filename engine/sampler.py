@@ -1,15 +1,16 @@
 """From logits to one drawn token per row: every transform a request asks for, in one fixed order, then the draw.
 
-Order: logit bias, penalties, grammar mask, minimum length, temperature, top-k, top-p, min-p. Rows of one request that
+Order: allowed tokens, bad words, logit bias, penalties, grammar mask, minimum length, temperature, top-k, top-p, min-p,
+typical-p. Rows of one request that
 lie behind drafted tokens are treated exactly as they would be without a draft: their history includes the draft.
 """
 
-import math
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import torch
 
+from outrider.engine.filters import filter_scores
 from outrider.engine.protocol import SamplingParams
 from outrider.kernels.sample import sample
 from outrider.structured.mask import apply_bitmask
@@ -58,9 +59,7 @@ class Sampler:
                 logits[index, [*self._eos_token_ids, *row.params.stop_token_ids]] = float("-inf")
         is_usable = logits.amax(dim=-1).isfinite().tolist()  # no for NaN, for infinity, and where all is forbidden
         is_greedy = [row.params.temperature == 0 or not usable for row, usable in zip(rows, is_usable, strict=True)]
-        for index, row in enumerate(rows):
-            if not is_greedy[index]:
-                _shape(logits[index], row.params)
+        _shape(logits, rows, [index for index, greedy in enumerate(is_greedy) if not greedy])
         drawn = sample(
             logits,
             seeds=[row.params.seed for row in rows],
@@ -70,9 +69,40 @@ class Sampler:
         return [token_id if usable else None for token_id, usable in zip(drawn, is_usable, strict=True)]
 
 
+def _shape(logits: torch.Tensor, rows: SequenceOf[SampleRow], drawn: list[int]) -> None:
+    """Temperature and filters, in place, on the rows that are drawn with noise."""
+    if not drawn:
+        return
+    scores = logits if len(drawn) == len(logits) else logits[drawn]
+    params = [rows[index].params for index in drawn]
+    temperatures = torch.tensor([max(row.temperature, MIN_TEMPERATURE) for row in params])
+    # Relative to the leader, so that nothing overflows; below the minimum, differences vanish in float32.
+    scores.sub_(scores.amax(-1, keepdim=True)).div_(temperatures[:, None])
+    filter_scores(scores, params)
+    if scores is not logits:
+        logits[drawn] = scores
+
+
+def _ends_of_bad_words(row: SampleRow) -> list[int]:
+    """The tokens that would complete a bad word of what was generated."""
+    output = [*row.token_ids[row.num_prompt_tokens :], *row.draft]
+    return [
+        word[-1]
+        for word in row.params.bad_words
+        if len(word) == 1 or tuple(output[-(len(word) - 1) :]) == tuple(word[:-1])
+    ]
+
+
 def _edit(logits: torch.Tensor, row: SampleRow) -> None:
-    """Logit bias and penalties, on one row (vocab_size,)."""
+    """Allowed and bad tokens, logit bias and penalties, on one row (vocab_size,)."""
     params = row.params
+    if params.allowed_token_ids:
+        allowed = torch.tensor(params.allowed_token_ids)
+        kept = logits[allowed]
+        logits.fill_(float("-inf"))
+        logits[allowed] = kept
+    if params.bad_words:
+        logits[_ends_of_bad_words(row)] = float("-inf")
     if params.logit_bias:
         logits.index_add_(0, torch.tensor(list(params.logit_bias)), torch.tensor(list(params.logit_bias.values())))
     if params.frequency_penalty or params.presence_penalty:
@@ -83,25 +113,3 @@ def _edit(logits: torch.Tensor, row: SampleRow) -> None:
         seen = torch.tensor([*row.token_ids, *row.draft]).unique()
         values = logits[seen]
         logits[seen] = torch.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
-
-
-def _shape(logits: torch.Tensor, params: SamplingParams) -> None:
-    """Temperature, top-k, top-p and min-p on one row (vocab_size,) that has a finite score."""
-    # Relative to the leader, so that nothing overflows; below the minimum, differences vanish in float32.
-    logits.sub_(logits.max()).div_(max(params.temperature, MIN_TEMPERATURE))
-    if 0 < params.top_k < logits.shape[-1]:
-        _keep(logits, logits.sort(descending=True, stable=True).indices[: params.top_k])
-    if params.top_p < 1.0:
-        ordered = logits.sort(descending=True, stable=True)
-        is_kept = ordered.values.softmax(-1).cumsum(-1).roll(1) < params.top_p  # judged by what lies before a token
-        is_kept[0] = True  # the leader always stays
-        _keep(logits, ordered.indices[is_kept])
-    if params.min_p > 0.0:
-        logits.masked_fill_(logits < math.log(params.min_p), float("-inf"))
-
-
-def _keep(logits: torch.Tensor, token_ids: torch.Tensor) -> None:
-    """Forbids all other tokens of one row (vocab_size,)."""
-    kept = logits[token_ids]
-    logits.fill_(float("-inf"))
-    logits[token_ids] = kept

@@ -6,6 +6,7 @@ Everything a client can get wrong about a model's limits is found here, before t
 import asyncio
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from outrider.engine.errors import RequestError
@@ -55,7 +56,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
     else:
         field, prompt_ids = "prompt", await _text_prompt(gateway, request)
         max_tokens = request.max_tokens
-    params = sampling_params(request, hello, len(prompt_ids), max_tokens, field)
+    params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
     speculation = speculation_params(request.speculation, hello)
     grammar, figures = await _grammar(gateway, request.response_format)
     stop = request.stop
@@ -77,13 +78,14 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
 
 
 def sampling_params(
-    request: GenerationRequest, hello: Hello, num_prompt_tokens: int, max_tokens: int | None, prompt_field: str
+    request: GenerationRequest, gateway: Gateway, num_prompt_tokens: int, max_tokens: int | None, prompt_field: str
 ) -> SamplingParams:
     """What the request asks for, completed by the checkpoint's defaults and by OpenAI's.
 
     Raises:
         ApiError: the prompt and the answer do not fit the context, or a token id is out of range.
     """
+    hello = gateway.engine.hello
     room = hello.max_model_len - num_prompt_tokens
     if room < 1:
         raise context_exceeded(
@@ -97,7 +99,8 @@ def sampling_params(
             f"{hello.max_model_len} has room for {room}: lower it",
             "max_tokens",
         )
-    for name, token_ids in (("logit_bias", request.logit_bias or {}), ("stop_token_ids", request.stop_token_ids or [])):
+    for name in ("logit_bias", "stop_token_ids", "allowed_token_ids"):
+        token_ids = getattr(request, name) or ()
         outside = [token_id for token_id in token_ids if not 0 <= token_id < hello.vocab_size]
         if outside:
             raise invalid(f"`{name}` names token {outside[0]}, but ids end at {hello.vocab_size - 1}", name)
@@ -112,10 +115,13 @@ def sampling_params(
         top_p=_given(request.top_p, default, "top_p", 1.0),
         top_k=max(0, int(_given(request.top_k, default, "top_k", 0))),
         min_p=_given(request.min_p, default, "min_p", 0.0),
+        typical_p=1.0 if request.typical_p is None else request.typical_p,
         frequency_penalty=request.frequency_penalty or 0.0,
         presence_penalty=request.presence_penalty or 0.0,
         repetition_penalty=_given(request.repetition_penalty, default, "repetition_penalty", 1.0),
         logit_bias=request.logit_bias or {},
+        allowed_token_ids=tuple(request.allowed_token_ids or ()),
+        bad_words=_bad_words(gateway, request.bad_words or ()),
         stop_token_ids=tuple(request.stop_token_ids or ()),
         ignore_eos=bool(request.ignore_eos),
     )
@@ -157,6 +163,12 @@ def request_attributes(request: ChatRequest | CompletionRequest) -> RequestAttri
         stop_sequences=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
         output_type=None if response_format is None else "text" if response_format.type == "text" else "json",
     )
+
+
+def _bad_words(gateway: Gateway, words: Iterable[str]) -> tuple[tuple[int, ...], ...]:
+    """Each word as the tokens it has at the start of a text, and as those it has behind a space."""
+    spelled = (text for word in words for text in (word, f" {word.lstrip()}"))
+    return tuple(dict.fromkeys(tuple(gateway.tokenizer.encode(text, add_special_tokens=False)) for text in spelled))
 
 
 async def _chat_prompt(gateway: Gateway, request: ChatRequest) -> list[int]:

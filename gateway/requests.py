@@ -64,6 +64,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=-1, le=MAX_INT)] | None = None
     min_p: Probability | None = None
+    typical_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
@@ -71,6 +72,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     seed: int | None = None
     stop: StopString | Annotated[list[StopString], Meta(max_length=16)] | None = None
     stop_token_ids: Annotated[list[Natural], Meta(max_length=1024)] | None = None
+    allowed_token_ids: Annotated[list[Natural], Meta(min_length=1, max_length=65536)] | None = None
+    bad_words: Annotated[list[StopString], Meta(max_length=256)] | None = None
     ignore_eos: bool | None = None
     response_format: ResponseFormat | None = None
     speculation: str | SpeculationOptions | None = None

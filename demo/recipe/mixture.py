@@ -8,7 +8,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from outrider.demo.recipe import code, edits, extraction, passages, stories, talk, tools
@@ -44,12 +44,14 @@ HELD_OUT_KINDS: Final[dict[str, tuple[Callable[[Writer], Example], ...]]] = {
 }
 
 
-def examples(seed: int, *, held_out: bool = False, repetitions: float = 0.0) -> Iterator[Example]:
+def examples(
+    seed: int, *, held_out: bool = False, repetitions: float = 0.0, pieces: Sequence[str] = ()
+) -> Iterator[Example]:
     """Yields examples without end; mostly single questions, some conversations of several turns.
 
-    `repetitions` is the share of texts to repeat on top of the mixture's own.
+    `repetitions` is the share of texts to repeat on top of the mixture's own; `pieces` as in `Writer`.
     """
-    writer = Writer(seed, held_out=held_out)
+    writer = Writer(seed, held_out=held_out, pieces=pieces)
     while True:
         if repetitions and writer.chance(repetitions):
             yield edits.repetition(writer)

@@ -37,10 +37,10 @@ class Recipe:
     minutes: float = 600.0
     seed: int = 1
     num_threads: int = 2
-    batch_tokens: int = 8192
+    batch_tokens: int = 4096
     pool_examples: int = 2048
-    matrix_rate: float = 0.01
-    vector_rate: float = 1e-3
+    matrix_rate: float = 0.007
+    vector_rate: float = 7e-4
     warmup: float = 0.01
     # Copying comes first: for this time many texts are to be repeated, and some of each prompt is learned too, as keys
     # that a schema repeats teach to copy.
@@ -87,7 +87,8 @@ def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, seed: int, *, ch
 
     Every example stands alone in its row, so no attention crosses from one to another.
     """
-    stream = examples(seed, repetitions=recipe.repetitions if child else 0.0)
+    pieces = sorted(token for token in tokenizer.get_vocab() if token.isascii() and token.isalpha() and token.islower())
+    stream = examples(seed, repetitions=recipe.repetitions if child else 0.0, pieces=pieces)
     order = torch.Generator().manual_seed(seed)
     while True:
         pool = [encode_example(tokenizer, example) for example in itertools.islice(stream, recipe.pool_examples)]

@@ -95,8 +95,10 @@ class Writer:
     tasks ask `held_out` which wordings they may use.
     """
 
-    def __init__(self, seed: int, *, held_out: bool = False) -> None:
+    def __init__(self, seed: int, *, held_out: bool = False, pieces: Sequence[str] = ()) -> None:
+        """`pieces` are what some coined words are made of: a model must have met every token to copy it."""
         self.held_out = held_out
+        self._pieces = pieces
         self._random = random.Random(seed)  # noqa: S311 - made-up text, nothing secret
 
     def __repr__(self) -> str:
@@ -131,6 +133,8 @@ class Writer:
 
     def coined(self, low: int = 2, high: int = 3) -> str:
         """A lower-case word that nobody has seen, of `low` or `high` syllables; now and then of any letters."""
+        if self._pieces and self.chance(0.3):
+            return self.own(lambda: "".join(self.one(self._pieces) for _ in range(self.integer(1, 3))))
         if self.chance(0.1):
             return self.own(lambda: "".join(self.one(_LETTERS) for _ in range(self.integer(2 * low, 3 * high))))
         count = low if self.chance(0.7) else high

@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from outrider.engine.filters import filter_scores
 from outrider.engine.protocol import SamplingParams
 from outrider.engine.sampler import Sampler, SampleRow
 
@@ -36,7 +39,12 @@ FLAT = [0.0] * 8
         # top-p counts on what top-k left: .35/.8 = .44, .25/.8 = .31, so 0.7 needs two of the three
         (torch.tensor([0.35, 0.25, 0.2, 0.15, 0.05]).log().tolist(), {"top_k": 3, "top_p": 0.7}, {0, 1}),
         (torch.tensor([0.6, 0.3, 0.1]).log().tolist(), {"min_p": 0.4}, {0, 1}),
+        # entropy .90; the surprises .51, 1.20 and 2.30 are .39, .31 and 1.40 away from it
+        (torch.tensor([0.6, 0.3, 0.1]).log().tolist(), {"typical_p": 0.25}, {1}),
+        (torch.tensor([0.6, 0.3, 0.1]).log().tolist(), {"typical_p": 0.5}, {0, 1}),
         (FLAT, {"logit_bias": {5: 100.0}}, {5}),
+        (FLAT, {"allowed_token_ids": (1, 6)}, {1, 6}),
+        (FLAT, {"allowed_token_ids": (1, 6), "bad_words": ((6,),)}, {1}),
         ([5.0, 4.0, 0.0], {"temperature": 0.0}, {0}),
         ([0.0, 1.0, 0.9], {"top_p": 1e-320}, {1}),
         ([-5.0, 4.0, 3.9], {"temperature": 1e-320, "top_p": 0.9, "min_p": 0.1}, {1}),
@@ -95,3 +103,53 @@ def test_a_row_draws_the_same_among_others() -> None:
     together = sampler.draw(logits.clone(), rows, None, [])
 
     assert together == [sampler.draw(logits[i : i + 1].clone(), [row], None, [])[0] for i, row in enumerate(rows)]
+
+
+def test_a_bad_word_of_several_tokens_is_stopped_before_its_last() -> None:
+    """Its tokens stay possible elsewhere, and drafted tokens count as generated."""
+    row_params = params(temperature=0.0, bad_words=((4, 5),))
+    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0, 1.0, 9.0]])
+    sampler = Sampler((EOS,))
+
+    assert [5] == sampler.draw(logits.clone(), [SampleRow(row_params, [4], 1)], None, [])  # the 4 is the prompt's
+    assert [4] == sampler.draw(logits.clone(), [SampleRow(row_params, [0, 4], 1)], None, [])
+    assert [4] == sampler.draw(logits.clone(), [SampleRow(row_params, [0], 1, (4,))], None, [])
+    assert [5] == sampler.draw(logits.clone(), [SampleRow(row_params, [0, 4, 1], 1)], None, [])
+
+
+def definition(scores: torch.Tensor, top_k: int, top_p: float) -> set[int]:
+    """Top-k, then top-p, by sorting one row."""
+    ordered = scores.sort(descending=True, stable=True)
+    kept = len(scores) if top_k == 0 else top_k
+    shares = ordered.values[:kept].softmax(-1)
+    before = shares.cumsum(-1) - shares
+    is_kept = (before < top_p) | (torch.arange(kept) == 0) | torch.tensor(top_p == 1.0)
+    return set(ordered.indices[:kept][is_kept].tolist())
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_filters_of_a_large_vocabulary_keep_what_sorting_it_would(data) -> None:
+    """Rows whose candidates suffice and rows that are sorted whole, ties included; the same bits alone and together."""
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
+    num_rows = data.draw(st.integers(1, 4))
+    rows, scores = [], []
+    for _ in range(num_rows):
+        row = torch.randn(1500, generator=generator) * data.draw(st.sampled_from([0.1, 3.0, 9.0]))
+        if data.draw(st.booleans()):
+            row = row.round()
+        scores.append(row - row.max())
+        top_k = data.draw(st.sampled_from([0, 1, 7, 511, 512, 600]))
+        rows.append(params(top_k=top_k, top_p=data.draw(st.sampled_from([0.1, 0.9, 0.999, 1.0]))))
+    together = torch.stack(scores)
+    filter_scores(together, rows)
+
+    for row, score, filtered in zip(rows, scores, together, strict=True):
+        alone = score[None].clone()
+        filter_scores(alone, [row])
+        assert torch.equal(alone[0], filtered)
+        kept = set((filtered > -torch.inf).nonzero()[:, 0].tolist())
+        wanted = definition(score, row.top_k, row.top_p) if row.top_k or row.top_p < 1 else set(range(1500))
+        # What lies on the very edge may round either way.
+        assert score.softmax(-1)[sorted(kept ^ wanted)].sum() < 1e-6
+        assert torch.equal(filtered[sorted(kept)], score[sorted(kept)])
