@@ -12,7 +12,7 @@ import torch
 from outrider.engine.blocks import BlockPool
 from outrider.engine.config import BLOCK_SIZE, EngineConfig
 from outrider.engine.drafting import Drafting
-from outrider.engine.drawing import draw, fill_masks
+from outrider.engine.drawing import DrawnRow, draw, fill_masks
 from outrider.engine.errors import LoadError, MissingGrammarError, RequestError, first_line
 from outrider.engine.memory import max_model_len, num_kv_blocks, peak_resident_bytes, resident_bytes
 from outrider.engine.models.loader import load_model
@@ -196,7 +196,7 @@ class EngineCore:
         return grammar
 
     def _commit_all(
-        self, rows: list[StepRow], ending: list[StepRow], drawn: list[list[int | None]], started: float
+        self, rows: list[StepRow], ending: list[StepRow], drawn: list[DrawnRow], started: float
     ) -> list[TokenDelta]:
         for row in rows:
             sequence = row.sequence
@@ -206,18 +206,18 @@ class EngineCore:
             sequence.num_computed += row.num_tokens
             self.scheduler.publish(sequence)
         deltas: list[TokenDelta] = []
-        for row, tokens in zip(ending, drawn, strict=True):
+        for row, mine in zip(ending, drawn, strict=True):
             try:
-                deltas.append(self._commit(row, tokens))
+                deltas.append(self._commit(row, mine))
             except Exception:  # the boundary of one request: the others' tokens are not lost
                 logger.exception("request %s cannot be committed", row.sequence.request_id)
                 deltas.append(self._fail(row.sequence, [], "the engine failed on this request"))
         return deltas
 
-    def _commit(self, row: StepRow, drawn: list[int | None]) -> TokenDelta:
+    def _commit(self, row: StepRow, drawn: DrawnRow) -> TokenDelta:
         """Appends what the match lets through, up to a reason to end."""
         sequence = row.sequence
-        emitted = match(row.draft, drawn)
+        emitted = match(row.draft, drawn.token_ids)
         reason: FinishReason | None = None
         problem: str | None = None
         kept: list[int] = []
@@ -241,10 +241,11 @@ class EngineCore:
         now = time.monotonic()
         if sequence.first_token is None:
             sequence.first_token = now
+        logprobs = drawn.logprobs[: len(kept)]
         if reason is None:
-            return TokenDelta(sequence.request_id, kept)
+            return TokenDelta(sequence.request_id, kept, logprobs)
         self._forget(sequence)
-        return TokenDelta(sequence.request_id, kept, finish_reason=reason, figures=sequence.figures(now))
+        return TokenDelta(sequence.request_id, kept, logprobs, finish_reason=reason, figures=sequence.figures(now))
 
     def _reason_to_end(self, sequence: Sequence) -> FinishReason | None:
         params = sequence.params

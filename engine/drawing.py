@@ -5,10 +5,13 @@ draft where it is forbidden. Then it stands where it stood.
 """
 
 import logging
+import math
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 
 import torch
 
+from outrider.engine.protocol import TokenLogprobs
 from outrider.engine.sampler import Sampler, SampleRow
 from outrider.engine.scheduler import StepRow
 from outrider.structured.errors import StructuredError
@@ -38,10 +41,21 @@ def fill_masks(rows: SequenceOf[StepRow], vocab_size: int) -> dict[str, torch.Te
     return masks
 
 
+@dataclass(frozen=True, slots=True)
+class DrawnRow:
+    """What was drawn for one row: one token more than its draft, None where no token can be drawn.
+
+    `logprobs` has one entry per token where the request asks for them, else none.
+    """
+
+    token_ids: list[int | None]
+    logprobs: list[TokenLogprobs]
+
+
 def draw(
     sampler: Sampler, rows: SequenceOf[StepRow], logits: torch.Tensor, masks: dict[str, torch.Tensor]
-) -> list[list[int | None]]:
-    """The tokens drawn for each row, one more than its draft. None where no token can be drawn.
+) -> list[DrawnRow]:
+    """The tokens drawn for each row.
 
     Args:
         sampler: of the model
@@ -65,11 +79,42 @@ def draw(
             SampleRow(sequence.params, sequence.token_ids, sequence.num_prompt_tokens, row.draft[:depth])
             for depth in range(len(places))
         ]
+    wanted = [index for index, row in enumerate(sample_rows) if row.params.num_logprobs is not None]
+    raw = logits[wanted] if wanted else logits[:0]  # a copy: drawing overwrites the logits
     tokens = sampler.draw(logits, sample_rows, bitmask, masked)
     for index in stuck:
         tokens[index] = None
-    remaining = iter(tokens)
-    return [[next(remaining) for _ in range(1 + len(row.draft))] for row in rows]
+    reported = dict(zip(wanted, _logprobs(wanted, sample_rows, tokens, raw, logits), strict=True))
+    drawn: list[DrawnRow] = []
+    first = 0
+    for row in rows:
+        places = range(first, first + 1 + len(row.draft))
+        first = places.stop
+        logprobs = [reported[place] for place in places if place in reported]
+        drawn.append(DrawnRow([tokens[place] for place in places], logprobs))
+    return drawn
+
+
+def _logprobs(
+    places: list[int],
+    rows: list[SampleRow],
+    tokens: list[int | None],
+    raw: torch.Tensor,
+    processed: torch.Tensor,
+) -> list[TokenLogprobs]:
+    """For each place, (num_places, vocab_size) of the model's logits and all rows of what was drawn from at hand."""
+    found: list[TokenLogprobs] = []
+    for place, row in zip(places, raw, strict=True):
+        params, token_id = rows[place].params, tokens[place]
+        if token_id is None:
+            found.append(TokenLogprobs(0.0, [], []))
+            continue
+        values = (processed[place] if params.processed_logprobs else row).log_softmax(-1)
+        best = values.topk(min(params.num_logprobs or 0, len(values)))
+        # What is impossible has no logarithm that JSON could carry.
+        top = [(i, v) for i, v in zip(best.indices.tolist(), best.values.tolist(), strict=True) if v > -math.inf]
+        found.append(TokenLogprobs(float(values[token_id]), [i for i, _ in top], [v for _, v in top]))
+    return found
 
 
 def _walk(grammar: Grammar, row: StepRow, bitmask: torch.Tensor) -> int:

@@ -39,6 +39,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     bad_words: tuple[tuple[int, ...], ...] = ()  # sequences of tokens that are never generated
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    num_logprobs: int | None = None  # how many of the likeliest tokens to report; 0: the drawn one alone; None: nothing
+    processed_logprobs: bool = False  # of what tokens are drawn from, instead of the model's own
 
 
 class SpeculationParams(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -115,11 +117,20 @@ class RequestFigures(msgspec.Struct, frozen=True):
     speculation: list[SpeculationFigures] = []
 
 
+class TokenLogprobs(msgspec.Struct, frozen=True):
+    """Natural log-probabilities at one place: of the drawn token, and of the likeliest ones in falling order."""
+
+    drawn: float
+    top_ids: list[int]
+    top: list[float]
+
+
 class TokenDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one step gave one request. The figures come with the finish reason."""
 
     request_id: str
     token_ids: list[int]
+    logprobs: list[TokenLogprobs] = []  # one for each token, where asked for
     finish_reason: FinishReason | None = None
     error: str | None = None
     needs_grammar: bool = False  # with an error: load the grammar again and submit again

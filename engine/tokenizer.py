@@ -1,6 +1,8 @@
 """Text to token ids and back, and the chat template. Imports no torch: the gateway runs it."""
 
 import inspect
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +13,17 @@ from outrider.engine.errors import LoadError, RequestError, first_line
 
 # What `apply_chat_template` takes for itself: a request must not change how the prompt is built.
 _TEMPLATE_PARAMETERS = inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters.keys()
+
+
+def _byte_characters() -> dict[str, int]:
+    """What byte-level tokenizers write for each byte: itself if it can be seen, else a character from U+0100 on."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(0x100 + place): byte for place, byte in enumerate(hidden)}
+
+
+_BYTE_OF = _byte_characters()
+_HEX_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 class Tokenizer:
@@ -30,6 +43,9 @@ class Tokenizer:
             self._tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
         except Exception as error:  # a damaged file raises anything; each becomes one clear line
             raise LoadError(f"the tokenizer in `{folder}` cannot be read: {first_line(error)}") from error
+        self._is_byte_level = '"ByteLevel"' in json.dumps(
+            json.loads(self._tokenizer.backend_tokenizer.to_str())["decoder"]
+        )
 
     @property
     def has_chat_template(self) -> bool:
@@ -47,6 +63,17 @@ class Tokenizer:
             list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What one token stands for, by itself: it may be a part of a character. Special tokens are their names."""
+        token: str | None = self._tokenizer.convert_ids_to_tokens(token_id)
+        if token is None or token in self._tokenizer.get_added_vocab():
+            return (token or "").encode()
+        if self._is_byte_level:
+            return bytes(_BYTE_OF[character] for character in token if character in _BYTE_OF)
+        if _HEX_BYTE.fullmatch(token):  # as sentencepiece writes a byte
+            return bytes.fromhex(token[3:5])
+        return token.replace("\u2581", " ").encode()
 
     def render_chat(
         self, messages: Sequence[Mapping[str, object]], template_arguments: Mapping[str, object] | None = None

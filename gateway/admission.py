@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from outrider.engine.errors import RequestError
 from outrider.engine.protocol import Hello, SamplingParams, SpeculationParams, Submit
 from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
 from outrider.gateway.requests import (
     ChatRequest,
     CompletionRequest,
-    GenerationRequest,
     ResponseFormat,
     SpeculationOptions,
     refuse_unsupported,
@@ -31,9 +32,14 @@ LONG_TEXT = 20_000  # characters
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request that will be served."""
+    """A request that will be served: one answer for each of `submits`, of which `num_choices` are returned.
 
-    submit: Submit
+    `echo` is what the text of every answer begins with.
+    """
+
+    submits: tuple[Submit, ...]
+    num_choices: int
+    echo: str
     stops: tuple[str, ...]
     stop_token_ids: frozenset[int]  # tokens whose text is not shown when they end the answer
     grammar: CompiledGrammar | None
@@ -60,16 +66,20 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
     speculation = speculation_params(request.speculation, hello)
     grammar, figures = await _grammar(gateway, request.response_format)
     stop = request.stop
+    submit = Submit(
+        request_id=request_id,
+        prompt_ids=prompt_ids,
+        params=params,
+        speculation=speculation,
+        grammar_key=None if grammar is None else grammar.key,
+        priority=request.priority or 0,
+        cache_salt=request.cache_salt or "",
+    )
+    num_choices = request.n or 1
     return Admitted(
-        submit=Submit(
-            request_id=request_id,
-            prompt_ids=prompt_ids,
-            params=params,
-            speculation=speculation,
-            grammar_key=None if grammar is None else grammar.key,
-            priority=request.priority or 0,
-            cache_salt=request.cache_salt or "",
-        ),
+        submits=_candidates(submit, _num_candidates(request, num_choices)),
+        num_choices=num_choices,
+        echo=_echo(gateway, request, prompt_ids),
         stops=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
         stop_token_ids=frozenset((*hello.eos_token_ids, *params.stop_token_ids)),
         grammar=grammar,
@@ -77,8 +87,54 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
     )
 
 
+def _candidates(submit: Submit, count: int) -> tuple[Submit, ...]:
+    """The request `count` times, with seeds that follow one another."""
+    return tuple(
+        msgspec.structs.replace(
+            submit,
+            request_id=f"{submit.request_id}-{index}" if index else submit.request_id,
+            params=msgspec.structs.replace(submit.params, seed=(submit.params.seed + index) % 2**64),
+        )
+        for index in range(count)
+    )
+
+
+def _num_candidates(request: ChatRequest | CompletionRequest, num_choices: int) -> int:
+    best_of = request.best_of if isinstance(request, CompletionRequest) else None
+    if best_of is None:
+        return num_choices
+    if best_of < num_choices:
+        raise invalid(f"`best_of` ({best_of}) is less than `n` ({num_choices}): raise it or leave it out", "best_of")
+    if best_of > num_choices and request.stream:
+        raise invalid("`best_of` chooses when all is known: set `stream` to false or `best_of` to `n`", "best_of")
+    return best_of
+
+
+def _num_logprobs(request: ChatRequest | CompletionRequest) -> int | None:
+    """How many of the likeliest tokens are reported at each place; None for no log-probabilities at all."""
+    if isinstance(request, ChatRequest):
+        if request.top_logprobs is not None and not request.logprobs:
+            raise invalid("`top_logprobs` needs `logprobs` to be true", "top_logprobs")
+        return (request.top_logprobs or 0) if request.logprobs else None
+    if request.logprobs is None and request.best_of is not None and request.best_of > (request.n or 1):
+        return 0  # what the best are chosen by
+    return request.logprobs
+
+
+def _echo(gateway: Gateway, request: ChatRequest | CompletionRequest, prompt_ids: list[int]) -> str:
+    if not isinstance(request, CompletionRequest) or not request.echo:
+        return ""
+    if request.logprobs is not None:
+        raise invalid("`echo` with `logprobs` is not supported: leave one of them out", "echo")
+    return request.prompt if isinstance(request.prompt, str) else gateway.tokenizer.decode(prompt_ids)
+
+
 def sampling_params(
-    request: GenerationRequest, gateway: Gateway, num_prompt_tokens: int, max_tokens: int | None, prompt_field: str
+    request: ChatRequest | CompletionRequest,
+    gateway: Gateway,
+    num_prompt_tokens: int,
+    max_tokens: int | None,
+    prompt_field: str,
 ) -> SamplingParams:
     """What the request asks for, completed by the checkpoint's defaults and by OpenAI's.
 
@@ -124,6 +180,8 @@ def sampling_params(
         bad_words=_bad_words(gateway, request.bad_words or ()),
         stop_token_ids=tuple(request.stop_token_ids or ()),
         ignore_eos=bool(request.ignore_eos),
+        num_logprobs=_num_logprobs(request),
+        processed_logprobs=request.logprobs_mode == "processed_logprobs",
     )
 
 
@@ -161,6 +219,7 @@ def request_attributes(request: ChatRequest | CompletionRequest) -> RequestAttri
         presence_penalty=request.presence_penalty,
         seed=request.seed,
         stop_sequences=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
+        choice_count=request.n or 1,
         output_type=None if response_format is None else "text" if response_format.type == "text" else "json",
     )
 

@@ -4,15 +4,16 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from outrider.gateway.endpoint import Endpoint, Head, serve
+from outrider.gateway.generation import Piece
 from outrider.gateway.requests import ChatRequest
 from outrider.gateway.responses import (
     AssistantMessage,
     ChatChoice,
     ChatChunk,
     ChatCompletion,
+    ChatLogprobs,
     ChunkChoice,
     Delta,
-    FinishReason,
     RequestMetrics,
     Usage,
 )
@@ -23,10 +24,11 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     return await serve(request, _CHAT)
 
 
-def _whole(
-    head: Head, text: str, reason: FinishReason, usage: Usage, metrics: RequestMetrics | UnsetType
-) -> ChatCompletion:
-    choices = [ChatChoice(AssistantMessage(text), reason)]
+def _whole(head: Head, answers: list[Piece], usage: Usage, metrics: RequestMetrics | UnsetType) -> ChatCompletion:
+    choices = [
+        ChatChoice(AssistantMessage(answer.text), answer.finish_reason or "stop", answer.index, _logprobs(answer))
+        for answer in answers
+    ]
     return ChatCompletion(
         id=head.id, created=head.created, model=head.model, choices=choices, usage=usage, metrics=metrics
     )
@@ -36,12 +38,17 @@ def _chunk(head: Head, choice: ChunkChoice) -> ChatChunk:
     return ChatChunk(id=head.id, created=head.created, model=head.model, choices=[choice], usage=head.chunk_usage)
 
 
-def _opening(head: Head) -> ChatChunk:
-    return _chunk(head, ChunkChoice(Delta(role="assistant", content="")))
+def _opening(head: Head, index: int) -> ChatChunk:
+    return _chunk(head, ChunkChoice(Delta(role="assistant", content=""), index=index))
 
 
-def _piece(head: Head, text: str, reason: FinishReason | None) -> ChatChunk:
-    return _chunk(head, ChunkChoice(Delta(content=text or UNSET), reason))
+def _piece(head: Head, piece: Piece, _offset: int) -> ChatChunk:
+    delta = Delta(content=piece.text or UNSET)
+    return _chunk(head, ChunkChoice(delta, piece.finish_reason, piece.index, _logprobs(piece)))
+
+
+def _logprobs(piece: Piece) -> ChatLogprobs | None:
+    return ChatLogprobs(list(piece.logprobs)) if piece.logprobs else None
 
 
 def _closing(head: Head, usage: Usage | UnsetType | None, metrics: RequestMetrics | UnsetType) -> ChatChunk:

@@ -6,7 +6,7 @@ An endpoint is its request type and the functions that shape its answers; all el
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -15,11 +15,12 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from outrider.gateway.admission import admit, request_attributes
+from outrider.gateway.choices import Choices
 from outrider.gateway.errors import ApiError, invalid, rate_limited, unavailable, unknown_model
-from outrider.gateway.generation import Generation
+from outrider.gateway.generation import Piece
 from outrider.gateway.limits import rate_headers
 from outrider.gateway.requests import ChatRequest, CompletionRequest, parse_request
-from outrider.gateway.responses import FinishReason, RequestMetrics, Usage
+from outrider.gateway.responses import RequestMetrics, TokenLogprob, Usage
 from outrider.gateway.state import GATEWAY, REQUEST_STATE, Gateway, RequestState
 from outrider.telemetry.figures import Operation
 from outrider.telemetry.names import CLIENT_DISCONNECTED, OTHER
@@ -48,9 +49,9 @@ class Endpoint:
     operation: Operation
     request_type: type[ChatRequest] | type[CompletionRequest]
     id_prefix: str
-    whole: Callable[[Head, str, FinishReason, Usage, RequestMetrics | UnsetType], msgspec.Struct]
-    opening: Callable[[Head], msgspec.Struct | None]  # sent before the first piece of text
-    piece: Callable[[Head, str, FinishReason | None], msgspec.Struct]  # the last has no text and a finish reason
+    whole: Callable[[Head, list[Piece], Usage, RequestMetrics | UnsetType], msgspec.Struct]  # a piece for each answer
+    opening: Callable[[Head, int], msgspec.Struct | None]  # sent before the first piece of each answer
+    piece: Callable[[Head, Piece, int], msgspec.Struct]  # with the characters of the answer's text before it
     closing: Callable[[Head, Usage | UnsetType | None, RequestMetrics | UnsetType], msgspec.Struct]
 
 
@@ -74,8 +75,8 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
     # Not the x-request-id, which a client may send twice.
     response_id = f"{endpoint.id_prefix}-{secrets.token_hex(12)}"
     admitted = await admit(gateway, parsed, response_id)
-    generation = Generation(gateway, admitted, state.arrived)
-    answer = _Answer(gateway, state, endpoint, parsed, generation)
+    choices = Choices(gateway, admitted, state.arrived)
+    answer = _Answer(gateway, state, endpoint, parsed, choices)
     error_type: str | None = None
     try:
         return await (answer.stream(request) if parsed.stream else answer.whole())
@@ -101,17 +102,18 @@ class _Answer:
         state: RequestState,
         endpoint: Endpoint,
         request: ChatRequest | CompletionRequest,
-        generation: Generation,
+        choices: Choices,
     ) -> None:
         self._gateway = gateway
         self._state = state
         self._endpoint = endpoint
-        self._generation = generation
+        self._choices = choices
+        self._with_logprobs = request.logprobs is not None and request.logprobs is not False
         options = request.stream_options
         self._with_usage = options is not None and options.include_usage
         self._with_metrics = bool(request.return_metrics)
         self._head = Head(
-            id=generation.id,
+            id=choices.id,
             created=int(time.time()),
             model=gateway.model_name,
             chunk_usage=None if self._with_usage else UNSET,
@@ -119,28 +121,32 @@ class _Answer:
 
     async def whole(self) -> web.Response:
         """One JSON body at the end."""
-        generation = self._generation
-        pieces: list[str] = []
-        async with aclosing(generation.texts()) as texts:
-            async for text in texts:
+        choices = self._choices
+        texts = [[choices.echo] for _ in choices.generations]
+        logprobs: list[list[TokenLogprob]] = [[] for _ in choices.generations]
+        async with aclosing(choices.pieces()) as pieces:
+            async for piece in pieces:
                 self._state.inference.first_token()
-                pieces.append(text)
-        body = self._endpoint.whole(
-            self._head, "".join(pieces), generation.finish_reason, generation.usage, self._metrics()
-        )
+                texts[piece.index].append(piece.text)
+                logprobs[piece.index] += piece.logprobs
+        answers = [
+            Piece(place, "".join(texts[one.index]), self._shown(logprobs[one.index]), one.finish_reason)
+            for place, one in enumerate(choices.best())
+        ]
+        body = self._endpoint.whole(self._head, answers, choices.usage, self._metrics())
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events. An error before the first token is raised, so that it gets its own status."""
-        async with aclosing(self._generation.texts()) as texts:
-            first = await anext(texts)
+        async with aclosing(self._choices.pieces()) as pieces:
+            first = await anext(pieces)
             self._state.inference.first_token()
             response = web.StreamResponse(headers=EVENT_STREAM_HEADERS)
             self._state.has_begun = True
             await response.prepare(request)
             events = _EventWriter(request, response, self._gateway.config.stalled_reader_seconds)
             try:
-                await self._send_all(events, first, texts)
+                await self._send_all(events, first, pieces)
             except ApiError as error:
                 self._state.error_type = error.error_type
                 await events.send_raw(error.json())
@@ -150,40 +156,60 @@ class _Answer:
 
     def record(self, error_type: str | None) -> None:
         """Closes the inference span and counts the outcome."""
-        generation, state = self._generation, self._state
-        result = generation.result()
+        choices, state = self._choices, self._state
+        result = choices.result()
         if error_type is None:
             state.inference.end(result)
         else:
             state.inference.fail(error_type, result)
-        first_token = generation.first_token
+        first_token = choices.first_token
         self._gateway.metrics.observe_inference(
             operation=self._endpoint.operation,
             model=self._gateway.model_name,
-            duration_seconds=(generation.finished or time.monotonic()) - state.arrived,
+            duration_seconds=(choices.finished or time.monotonic()) - state.arrived,
             time_to_first_token_seconds=None if first_token is None else first_token - state.arrived,
-            output_tokens=generation.num_output_tokens,
+            output_tokens=choices.num_output_tokens,
             error_type=error_type,
             trace_id=state.trace.trace_id if state.trace.is_sampled else None,
         )
 
-    async def _send_all(self, events: "_EventWriter", first: str, texts: AsyncIterator[str]) -> None:
-        endpoint, head, generation = self._endpoint, self._head, self._generation
-        opening = endpoint.opening(head)
-        if opening is not None:
-            await events.send(opening)
-        if first:
-            await events.send(endpoint.piece(head, first, None))
-        async for text in texts:
-            if text:
-                await events.send(endpoint.piece(head, text, None))
-        await events.send(endpoint.piece(head, "", generation.finish_reason))
+    async def _send_all(self, events: "_EventWriter", first: Piece, rest: AsyncIterator[Piece]) -> None:
+        """Each piece that has something to show; text and tokens that show none yet come with the next."""
+        endpoint, head = self._endpoint, self._head
+        lengths: dict[int, int] = {}  # of the text sent, by answer
+        held: dict[int, tuple[TokenLogprob, ...]] = {}
+        async for piece in _chained(first, rest):
+            if piece.index not in lengths:
+                opening = endpoint.opening(head, piece.index)
+                if opening is not None:
+                    await events.send(opening)
+                lengths[piece.index] = 0
+                if self._choices.echo:
+                    await events.send(endpoint.piece(head, Piece(piece.index, self._choices.echo), 0))
+                    lengths[piece.index] = len(self._choices.echo)
+            logprobs = held.pop(piece.index, ()) + self._shown(piece.logprobs)
+            if not piece.text and piece.finish_reason is None:
+                held[piece.index] = logprobs
+                continue
+            shown = Piece(piece.index, piece.text, logprobs, piece.finish_reason)
+            await events.send(endpoint.piece(head, shown, lengths[piece.index]))
+            lengths[piece.index] += len(piece.text)
         if self._with_usage or self._with_metrics:
-            usage = generation.usage if self._with_usage else UNSET
+            usage = self._choices.usage if self._with_usage else UNSET
             await events.send(endpoint.closing(head, usage, self._metrics()))
 
+    def _shown(self, logprobs: Iterable[TokenLogprob]) -> tuple[TokenLogprob, ...]:
+        """Nothing where they were needed only to choose the best answers."""
+        return tuple(logprobs) if self._with_logprobs else ()
+
     def _metrics(self) -> RequestMetrics | UnsetType:
-        return self._generation.metrics if self._with_metrics else UNSET
+        return self._choices.metrics if self._with_metrics else UNSET
+
+
+async def _chained(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 class _EventWriter:

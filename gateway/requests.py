@@ -17,6 +17,7 @@ MAX_INT = 2**31 - 1
 
 Count = Annotated[int, Meta(ge=1, le=MAX_INT)]
 Natural = Annotated[int, Meta(ge=0, le=MAX_INT)]
+TopCount = Annotated[int, Meta(ge=0, le=20)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
@@ -81,9 +82,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     priority: Annotated[int, Meta(ge=-MAX_INT, le=MAX_INT)] | None = None
     cache_salt: Annotated[str, Meta(max_length=256)] | None = None
     user: str | None = None  # OpenAI's label of the end user; nothing depends on it
-    # Known fields that this server refuses unless they ask for nothing: see `refuse_unsupported`.
-    n: int | None = None
-    best_of: int | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    logprobs_mode: Literal["raw_logprobs", "processed_logprobs"] | None = None
 
 
 class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,7 +121,8 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True, forbid_unknown_f
     metadata: dict[str, str] | None = None  # the client's own labels; nothing depends on them
     store: bool | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: TopCount | None = None
+    # Known fields that this server refuses unless they ask for nothing: see `refuse_unsupported`.
     tools: list[Any] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
@@ -134,9 +135,10 @@ class CompletionRequest(GenerationRequest, frozen=True, kw_only=True, forbid_unk
     """POST /v1/completions."""
 
     prompt: str | list[Any]
-    suffix: str | None = None
     echo: bool | None = None
-    logprobs: int | None = None
+    logprobs: TopCount | None = None
+    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
+    suffix: str | None = None  # refused, as above
 
 
 def parse_request(body: bytes, request_type: type[T]) -> T:
@@ -169,10 +171,6 @@ def refuse_unsupported(request: ChatRequest | CompletionRequest) -> None:
 
 # field -> (the values that ask for nothing, why others are refused and the way out)
 _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
-    "n": ((1,), "send the request once for each choice"),
-    "best_of": ((1,), "send the request once for each candidate"),
-    "logprobs": ((False,), "this version returns no log-probabilities; leave the field out"),
-    "top_logprobs": ((0,), "this version returns no log-probabilities; leave the field out"),
     "tools": (([],), "this version makes no tool calls; use `response_format` to get structured arguments"),
     "tool_choice": (("none",), "this version makes no tool calls; leave the field out"),
     "prediction": ((), "this version takes no predicted output; `speculation` speeds up text that repeats the prompt"),
@@ -180,7 +178,6 @@ _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "reasoning_effort": ((), "the model does not reason apart from its answer; leave the field out"),
     "store": ((False,), "nothing is stored here; leave the field out"),
     "suffix": (("",), "the model does not fill in the middle; leave the field out"),
-    "echo": ((False,), "prepend the prompt to the answer yourself"),
 }
 
 _PATH = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")

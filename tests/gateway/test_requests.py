@@ -36,8 +36,10 @@ def error_of(body: object, request_type=ChatRequest) -> ApiError:
         ({"logit_bias": {"a": 1}}, "logit_bias", "invalid_value"),
         ({"top_k": 2**70}, "top_k", "invalid_value"),
         ({"repetition_penalty": 1e-300}, "repetition_penalty", "invalid_value"),
-        ({"n": 2}, "n", "unsupported_parameter"),
-        ({"logprobs": True}, "logprobs", "unsupported_parameter"),
+        ({"n": 0}, "n", "invalid_value"),
+        ({"logprobs": 3}, "logprobs", "invalid_value"),
+        ({"top_logprobs": 21}, "top_logprobs", "invalid_value"),
+        ({"allowed_token_ids": []}, "allowed_token_ids", "invalid_value"),
         ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
         ({"prediction": {"type": "content", "content": "x"}}, "prediction", "unsupported_parameter"),
     ],
@@ -73,9 +75,9 @@ def test_a_body_that_is_no_object_is_refused(body) -> None:
     assert (400, None) == (error.status, error.body.param)
 
 
-def test_zero_logprobs_of_a_completion_is_a_wish_too() -> None:
-    """OpenAI's 0 asks for the chosen token's own, and False is no 0."""
-    error = error_of({"model": "m", "prompt": "x", "logprobs": 0}, CompletionRequest)
+def test_a_boolean_is_no_number_of_logprobs() -> None:
+    """A completion's `logprobs` is a number, a chat's a boolean."""
+    error = error_of({"model": "m", "prompt": "x", "logprobs": False}, CompletionRequest)
 
     assert "logprobs" == error.body.param
 

@@ -1,0 +1,235 @@
+"""All answers to one request, run side by side, and what there is to tell of them together."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from itertools import zip_longest
+
+from outrider.engine.protocol import RequestFigures
+from outrider.engine.protocol import SpeculationFigures as MethodFigures
+from outrider.gateway.admission import Admitted
+from outrider.gateway.generation import Generation, Piece
+from outrider.gateway.responses import (
+    CompletionDetails,
+    PromptDetails,
+    RequestMetrics,
+    SpeculativeDecoding,
+    Usage,
+)
+from outrider.gateway.state import Gateway
+from outrider.telemetry.figures import InferenceResult, SpeculationFigures
+
+
+class Choices:
+    """Runs one admitted request. Iterate `pieces` to its end; what else there is to tell is known then.
+
+    Leaving the iteration early, by an error or a cancelled task, aborts what still runs.
+    """
+
+    def __init__(self, gateway: Gateway, admitted: Admitted, arrived: float) -> None:
+        self.id = admitted.submits[0].request_id
+        self.echo = admitted.echo  # what every text begins with
+        self.generations = [Generation(gateway, admitted, index) for index in range(len(admitted.submits))]
+        self._gateway = gateway
+        self._admitted = admitted
+        self._arrived = arrived
+
+    async def pieces(self) -> AsyncGenerator[Piece]:
+        """The pieces of all answers as they come.
+
+        Raises:
+            ApiError: the engine failed one of them; the others are aborted.
+        """
+        self._gateway.metrics.count_tokens(prompt=len(self._admitted.submits[0].prompt_ids))
+        if len(self.generations) == 1:
+            async with aclosing(self.generations[0].pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        # Pieces, and the index of each answer that has ended.
+        inbox: asyncio.Queue[Piece | int] = asyncio.Queue()
+        tasks = [asyncio.create_task(_pump(generation, inbox)) for generation in self.generations]
+        try:
+            num_running = len(tasks)
+            while num_running:
+                item = await inbox.get()
+                if isinstance(item, Piece):
+                    yield item
+                else:
+                    num_running -= 1
+                    await tasks[item]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def best(self) -> list[Generation]:
+        """The answers to return: all, or those with the highest mean log-probability, in that order."""
+        if len(self.generations) == self._admitted.num_choices:
+            return self.generations
+        ranked = sorted(self.generations, key=lambda one: -one.total_logprob / max(1, one.num_output_tokens))
+        return ranked[: self._admitted.num_choices]
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Of all answers so far."""
+        return sum(generation.num_output_tokens for generation in self.generations)
+
+    @property
+    def first_token(self) -> float | None:
+        """Monotonic seconds of the first token of any answer."""
+        return min((one.first_token for one in self.generations if one.first_token is not None), default=None)
+
+    @property
+    def finished(self) -> float | None:
+        """Monotonic seconds of the newest token of any answer."""
+        return max((one.finished for one in self.generations if one.finished is not None), default=None)
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        num_prompt_tokens = len(self._admitted.submits[0].prompt_ids)
+        figures = self._figures()
+        return Usage(
+            num_prompt_tokens,
+            self.num_output_tokens,
+            num_prompt_tokens + self.num_output_tokens,
+            prompt_tokens_details=PromptDetails(0 if figures is None else figures.num_cached_tokens),
+            completion_tokens_details=self._completion_details(figures),
+        )
+
+    @property
+    def metrics(self) -> RequestMetrics:
+        """Where the time went and what speculation did; of several answers the longest times and all steps."""
+        figures = self._figures() or RequestFigures(0.0, 0.0, 0.0, 0, 0)
+        first_token, finished = self.first_token or self._arrived, self.finished or self._arrived
+        seconds = finished - first_token
+        num_gaps = self.num_output_tokens - len(self.generations)
+        return RequestMetrics(
+            time_to_first_token_ms=_milliseconds(first_token - self._arrived),
+            generation_time_ms=_milliseconds(seconds),
+            queue_time_ms=_milliseconds(figures.queue_seconds),
+            prefill_time_ms=_milliseconds(figures.prefill_seconds),
+            mean_itl_ms=_milliseconds(seconds / num_gaps * len(self.generations)) if num_gaps > 0 else None,
+            tokens_per_second=round(num_gaps / seconds, 2) if num_gaps > 0 and seconds > 0 else None,
+            num_steps=figures.num_steps,
+            num_preemptions=figures.num_preemptions,
+            speculative_decoding=self._speculative_decoding(figures),
+        )
+
+    def result(self) -> InferenceResult:
+        """What the trace says of the outcome; of a request that failed, what there was until then."""
+        admitted, figures = self._admitted, self._figures()
+        speculation = None if figures is None else _draft_totals(figures)
+        return InferenceResult(
+            response_id=self.id,
+            response_model=self._gateway.model_name,
+            finish_reasons=tuple(one.finish_reason for one in self.generations if one.finished is not None),
+            input_tokens=len(admitted.submits[0].prompt_ids),
+            output_tokens=self.num_output_tokens,
+            cached_tokens=None if figures is None else figures.num_cached_tokens,
+            queue_seconds=None if figures is None else figures.queue_seconds,
+            prefill_seconds=None if figures is None else figures.prefill_seconds,
+            decode_seconds=None if figures is None else figures.decode_seconds,
+            speculation=speculation,
+            grammar=admitted.grammar_figures,
+        )
+
+    def _figures(self) -> RequestFigures | None:
+        """The engine's figures of all answers: the longest times, sums of all else."""
+        known = [one.figures for one in self.generations if one.figures is not None]
+        if len(known) <= 1:
+            return known[0] if known else None
+        return RequestFigures(
+            queue_seconds=max(figures.queue_seconds for figures in known),
+            prefill_seconds=max(figures.prefill_seconds for figures in known),
+            decode_seconds=max(figures.decode_seconds for figures in known),
+            num_steps=sum(figures.num_steps for figures in known),
+            num_preemptions=sum(figures.num_preemptions for figures in known),
+            # The prompt is counted once, so what the first answer found of it is all that counts.
+            num_cached_tokens=known[0].num_cached_tokens,
+            speculation=_merged([method for figures in known for method in figures.speculation]),
+        )
+
+    def _completion_details(self, figures: RequestFigures | None) -> CompletionDetails:
+        totals = None if figures is None else _draft_totals(figures)
+        if totals is None:
+            return CompletionDetails()
+        # The engine may have gone on behind a stop string; what was cut there is no part of the answer.
+        num_accepted = min(totals.accepted_tokens, max(0, self.num_output_tokens - len(self.generations)))
+        return CompletionDetails(
+            accepted_prediction_tokens=num_accepted, rejected_prediction_tokens=totals.drafted_tokens - num_accepted
+        )
+
+    def _speculative_decoding(self, figures: RequestFigures) -> SpeculativeDecoding | None:
+        totals = _draft_totals(figures)
+        if totals is None:
+            return None
+        histogram = [0] * max(len(method.acceptance_histogram) for method in figures.speculation)
+        for method in figures.speculation:
+            for length, count in enumerate(method.acceptance_histogram):
+                histogram[length] += count
+        return SpeculativeDecoding(
+            mean_acceptance_length=totals.emitted_tokens / totals.steps,
+            draft_acceptance_rate=totals.accepted_tokens / totals.drafted_tokens,
+            acceptance_histogram=histogram,
+            num_spec_steps=totals.steps,
+            num_accepted_draft_tokens=totals.accepted_tokens,
+            num_draft_tokens=totals.drafted_tokens,
+            num_spec_tokens=self._admitted.submits[0].speculation.max_tokens,
+            methods={
+                method.method: {
+                    "num_spec_steps": method.num_steps,
+                    "num_draft_tokens": method.num_draft_tokens,
+                    "num_accepted_draft_tokens": method.num_accepted_tokens,
+                }
+                for method in figures.speculation
+            },
+        )
+
+
+def _draft_totals(figures: RequestFigures) -> SpeculationFigures | None:
+    """Over all methods; None when nothing was drafted."""
+    if not figures.speculation:
+        return None
+    num_steps = sum(method.num_steps for method in figures.speculation)
+    num_accepted = sum(method.num_accepted_tokens for method in figures.speculation)
+    return SpeculationFigures(
+        method="+".join(method.method for method in figures.speculation),
+        steps=num_steps,
+        drafted_tokens=sum(method.num_draft_tokens for method in figures.speculation),
+        accepted_tokens=num_accepted,
+        emitted_tokens=num_accepted + num_steps,
+    )
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _merged(figures: list[MethodFigures]) -> list[MethodFigures]:
+    """One entry for each method."""
+    merged: dict[str, MethodFigures] = {}
+    for one in figures:
+        other = merged.get(one.method)
+        if other is None:
+            merged[one.method] = one
+            continue
+        pairs = zip_longest(one.acceptance_histogram, other.acceptance_histogram, fillvalue=0)
+        merged[one.method] = MethodFigures(
+            one.method,
+            one.num_steps + other.num_steps,
+            one.num_draft_tokens + other.num_draft_tokens,
+            one.num_accepted_tokens + other.num_accepted_tokens,
+            [a + b for a, b in pairs],
+        )
+    return list(merged.values())
+
+
+async def _pump(generation: Generation, inbox: "asyncio.Queue[Piece | int]") -> None:
+    try:
+        async with aclosing(generation.pieces()) as pieces:
+            async for piece in pieces:
+                inbox.put_nowait(piece)
+    finally:
+        inbox.put_nowait(generation.index)
