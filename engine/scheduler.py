@@ -111,10 +111,19 @@ class Scheduler:
             assert line == sorted(line, key=_rank), f"out of order: {line}"
 
     def _admit(self, rows: list[StepRow], spare: int) -> int:
-        """Starts waiting sequences, in order, while there are tokens, places and blocks; returns the tokens left."""
-        while self.waiting and len(self.running) < self._max_num_seqs and spare > 0:
-            sequence = self.waiting[0]
+        """Starts waiting sequences, in order, while there are tokens, places and blocks; returns the tokens left.
+
+        One that begins as a running prompt does waits until that is computed, rather than compute the same beside it.
+        """
+        index = 0
+        coming = self._coming_blocks()
+        while index < len(self.waiting) and len(self.running) < self._max_num_seqs and spare > 0:
+            sequence = self.waiting[index]
             self._share_prefix(sequence)
+            if coming and self._next_block(sequence) in coming:
+                self.blocks.free(sequence.block_ids)
+                index += 1
+                continue
             missing = self.blocks.num_needed(len(sequence.token_ids) + 1) - len(sequence.block_ids)
             if missing > self.blocks.num_free:
                 self.blocks.free(sequence.block_ids)
@@ -125,12 +134,29 @@ class Scheduler:
                 self.num_cached_tokens += sequence.num_cached_tokens
             num_tokens = min(len(sequence.token_ids) - sequence.num_computed, spare)
             self.blocks.grow(sequence.block_ids, sequence.num_computed + num_tokens)
-            self.waiting.pop(0)
+            self.waiting.pop(index)
             insort(self.running, sequence, key=_rank)
             sequence.status = Status.RUNNING
             rows.append(StepRow(sequence, num_tokens))
             spare -= num_tokens
+            if self._prefix_caching:
+                coming.update(sequence.digests[sequence.num_published :])
         return spare
+
+    def _coming_blocks(self) -> set[bytes]:
+        """The digests of full blocks that running prompts are about to compute."""
+        if not self._prefix_caching:
+            return set()
+        return {
+            digest
+            for sequence in self.running
+            if sequence.num_computed < sequence.num_prompt_tokens
+            for digest in sequence.digests[sequence.num_published :]
+        }
+
+    def _next_block(self, sequence: Sequence) -> bytes | None:
+        """The digest of the first full block that a sequence would have to compute itself."""
+        return sequence.digests[len(sequence.block_ids)] if len(sequence.block_ids) < len(sequence.digests) else None
 
     def publish(self, sequence: Sequence) -> None:
         """Lets later sequences share the blocks that a step has filled with tokens that stay."""

@@ -205,6 +205,38 @@ def test_running_sequences_share_blocks() -> None:
     scheduler.check_integrity()
 
 
+def test_a_prompt_that_is_being_computed_is_waited_for() -> None:
+    """Two requests with one beginning compute it once, though they come together; a third one does not wait."""
+    scheduler = make_scheduler(num_blocks=20, block_size=4, budget=30)
+    prompt = list(range(1, 14))
+    first, twin, other = make_sequence("a", prompt), make_sequence("b", [*prompt, 99]), make_sequence("c", 5)
+    for sequence in (first, twin, other):
+        scheduler.add(sequence)
+
+    finish_step(scheduler)
+    assert scheduler.running == [first, other]
+    finish_step(scheduler)
+
+    assert scheduler.running == [first, twin, other]
+    assert (twin.num_cached_tokens, scheduler.num_cached_tokens) == (12, 12)
+    scheduler.check_integrity()
+
+
+def test_nobody_waits_for_a_prompt_that_was_given_up() -> None:
+    """An aborted leader leaves its followers to compute the beginning themselves."""
+    scheduler = make_scheduler(num_blocks=20, block_size=4, budget=8)
+    leader, follower = make_sequence("a", list(range(20))), make_sequence("b", list(range(20)))
+    scheduler.add(leader)
+    scheduler.add(follower)
+    finish_step(scheduler)
+    assert scheduler.running == [leader]
+    scheduler.finish(leader)
+
+    finish_step(scheduler)
+    assert scheduler.running == [follower]
+    assert follower.num_cached_tokens == 8
+
+
 def test_other_salts_share_nothing() -> None:
     """A tenant cannot find out what others asked."""
     scheduler = make_scheduler(block_size=4)
