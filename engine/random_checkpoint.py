@@ -1,10 +1,11 @@
 """Checkpoints of random weights, for measuring a shape without its weights.
 
-Owns the shapes that come with the package. What is written is an ordinary checkpoint folder with a tokenizer of bytes,
+Owns the shapes that come with the package. What is written is an ordinary checkpoint folder with a tokenizer,
 so that any server can be measured on the same files.
 """
 
 import json
+import string
 from pathlib import Path
 from typing import Final
 
@@ -45,14 +46,31 @@ def write_random_checkpoint(shape: str, folder: Path, seed: int = 0) -> None:
     except Exception as error:  # a foreign configuration raises anything; each becomes one clear line
         raise LoadError(f"`{path}` is not the configuration of a model: {first_line(error)}") from error
     model.save_pretrained(folder)
-    _byte_tokenizer().save_pretrained(folder)
+    _letter_tokenizer(config.vocab_size).save_pretrained(folder)
 
 
-def _byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A token for each byte; the rest of a vocabulary stays unused."""
+def _letter_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+    """Bytes, then pairs and triples of letters, with and without a space before, as many as the vocabulary holds.
+
+    Every token shows text, so that clients see each token of a stream, and text has about as many tokens as random
+    tokens have text.
+    """
+    letters = string.ascii_lowercase
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate((*_SPECIAL, *alphabet))}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    space = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(" ")[0][0]
+    pairs = [(a, b) for a in letters for b in letters]
+    triples = [(a + b, c) for a, b in pairs for c in letters]
+    merges = [
+        *pairs,
+        *triples,
+        *((space, a) for a in letters),
+        *((space + a, b) for a, b in pairs),
+        *((space + ab[0], ab[1] + c) for ab, c in triples),
+    ]
+    merges = merges[: max(0, vocab_size - len(_SPECIAL) - len(alphabet))]
+    tokens = [*_SPECIAL, *alphabet, *(a + b for a, b in merges)]
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(_SPECIAL))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>")  # noqa: S106 - marks, no secrets
