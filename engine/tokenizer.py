@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import TemplateError
@@ -63,6 +63,11 @@ class Tokenizer:
             list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
+
+    def encode_words(self, words: Iterable[str]) -> tuple[tuple[int, ...], ...]:
+        """Each word as the tokens it has at the start of a text, and as those it has behind a space."""
+        spelled = (text for word in words for text in (word, f" {word.lstrip()}"))
+        return tuple(dict.fromkeys(tuple(self.encode(text, add_special_tokens=False)) for text in spelled))
 
     def token_bytes(self, token_id: int) -> bytes:
         """What one token stands for, by itself: it may be a part of a character. Special tokens are their names."""

@@ -6,7 +6,6 @@ Everything a client can get wrong about a model's limits is found here, before t
 import asyncio
 import secrets
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -177,7 +176,7 @@ def sampling_params(
         repetition_penalty=_given(request.repetition_penalty, default, "repetition_penalty", 1.0),
         logit_bias=request.logit_bias or {},
         allowed_token_ids=tuple(request.allowed_token_ids or ()),
-        bad_words=_bad_words(gateway, request.bad_words or ()),
+        bad_words=gateway.tokenizer.encode_words(request.bad_words or ()),
         stop_token_ids=tuple(request.stop_token_ids or ()),
         ignore_eos=bool(request.ignore_eos),
         num_logprobs=_num_logprobs(request),
@@ -222,12 +221,6 @@ def request_attributes(request: ChatRequest | CompletionRequest) -> RequestAttri
         choice_count=request.n or 1,
         output_type=None if response_format is None else "text" if response_format.type == "text" else "json",
     )
-
-
-def _bad_words(gateway: Gateway, words: Iterable[str]) -> tuple[tuple[int, ...], ...]:
-    """Each word as the tokens it has at the start of a text, and as those it has behind a space."""
-    spelled = (text for word in words for text in (word, f" {word.lstrip()}"))
-    return tuple(dict.fromkeys(tuple(gateway.tokenizer.encode(text, add_special_tokens=False)) for text in spelled))
 
 
 async def _chat_prompt(gateway: Gateway, request: ChatRequest) -> list[int]:

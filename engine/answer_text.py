@@ -1,0 +1,47 @@
+"""Token ids of one answer to its text: detokenised, cut at stop strings, without its end token. Imports no torch."""
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+
+from outrider.engine.detokenizer import Detokenizer, StopStrings
+from outrider.engine.protocol import FinishReason, TokenDelta
+
+
+class AnswerText:
+    """Grows one answer. `is_stopped` tells that a stop string ended it: what comes later is no part of it."""
+
+    def __init__(
+        self, decode: Callable[[Sequence[int]], str], stops: Sequence[str], hidden_ends: AbstractSet[int]
+    ) -> None:
+        """`hidden_ends` are tokens that show no text where they end the answer."""
+        self.num_tokens = 0
+        self.finish_reason: FinishReason | None = None
+        self.is_stopped = False
+        self._hidden_ends = hidden_ends
+        self._detokenizer = Detokenizer(decode)
+        self._stops = StopStrings(stops)
+
+    def add(self, delta: TokenDelta) -> tuple[str, int]:
+        """The text that a delta adds, and how many of its tokens it shows."""
+        pieces: list[str] = []
+        num_shown = 0
+        for index, token_id in enumerate(delta.token_ids):
+            self.num_tokens += 1
+            is_end = index == len(delta.token_ids) - 1 and delta.finish_reason is FinishReason.STOP
+            if not (is_end and token_id in self._hidden_ends):
+                num_shown += 1
+                pieces.append(self._cut(self._detokenizer.add(token_id)))
+            if self.is_stopped:
+                break
+        if delta.finish_reason is not None and not self.is_stopped:
+            self.finish_reason = delta.finish_reason
+            pieces.append(self._cut(self._detokenizer.finish()))
+            pieces.append(self._stops.finish())
+        return "".join(pieces), num_shown
+
+    def _cut(self, text: str) -> str:
+        shown, is_stopped = self._stops.add(text)
+        if is_stopped:
+            self.is_stopped = True
+            self.finish_reason = FinishReason.STOP
+        return shown

@@ -1,0 +1,112 @@
+"""The engine in a Python program: the same answers as one request at a time, and nothing left behind."""
+
+import asyncio
+
+import pytest
+
+from outrider.demo import target_path
+from outrider.engine import LLM, SamplingParams
+from outrider.engine.errors import EngineError, RequestError
+from outrider.engine.protocol import FinishReason
+
+PROMPTS = ["The quiet fox", "Repeat this text: a b a b a b", "def add(a, b):", "What is Outrider?"]
+
+
+@pytest.fixture(scope="module")
+def llm():
+    with LLM(str(target_path()), dtype="float32", num_threads=1) as llm:
+        yield llm
+
+
+def test_a_batch_gives_what_single_prompts_give(llm) -> None:
+    """In order, at any temperature, with and without drafts."""
+    params = SamplingParams(max_tokens=24, temperature=0.8, seed=3)
+    together = llm.generate(PROMPTS, params)
+
+    assert [output.answers for output in together] == [llm.generate(prompt, params)[0].answers for prompt in PROMPTS]
+    drafted = llm.generate(PROMPTS, SamplingParams(max_tokens=24, temperature=0.8, seed=3, speculation=["ngram"]))
+    assert [output.answers for output in drafted] == [output.answers for output in together]
+
+
+def test_prompts_may_have_parameters_of_their_own(llm) -> None:
+    """One for each, and refused if they do not match."""
+    each = [SamplingParams(max_tokens=count, temperature=0, ignore_eos=True) for count in (1, 5)]
+    outputs = llm.generate(PROMPTS[:2], each)
+
+    assert [len(output.answers[0].token_ids) for output in outputs] == [1, 5]
+    assert [output.answers[0].finish_reason for output in outputs] == [FinishReason.LENGTH] * 2
+    with pytest.raises(RequestError, match="3 prompts have 2 sampling parameters"):
+        llm.generate(PROMPTS[:3], each)
+
+
+def test_n_answers_have_seeds_that_follow(llm) -> None:
+    """As over HTTP."""
+    (several,) = llm.generate("The quiet fox", SamplingParams(max_tokens=9, seed=5, n=3))
+    alone = [llm.generate("The quiet fox", SamplingParams(max_tokens=9, seed=seed))[0] for seed in (5, 6, 7)]
+
+    assert several.answers == tuple(one.answers[0] for one in alone)
+
+
+def test_conversations_are_rendered_by_the_template(llm) -> None:
+    """And a stop string cuts the answer before it."""
+    conversation = [{"role": "user", "content": "Repeat this text: one two three four"}]
+    (plain,) = llm.chat([conversation], SamplingParams(max_tokens=20, temperature=0))
+    (cut,) = llm.chat([conversation], SamplingParams(max_tokens=20, temperature=0, stop=["three"], logprobs=0))
+
+    assert "three" in plain.answers[0].text
+    assert cut.answers[0].text == plain.answers[0].text.partition("three")[0]
+    assert cut.answers[0].finish_reason == FinishReason.STOP
+    assert len(cut.answers[0].logprobs) == len(cut.answers[0].token_ids)
+
+
+def test_a_stream_grows_to_the_whole_answer(llm) -> None:
+    """Several at once, each on its own."""
+    params = SamplingParams(max_tokens=16, temperature=0)
+    whole = [output.answers[0].text for output in llm.generate(PROMPTS, params)]
+
+    async def collect(prompt: str) -> str:
+        return "".join([piece async for piece in llm.stream(prompt, params)])
+
+    async def collect_all() -> list[str]:
+        return await asyncio.gather(*map(collect, PROMPTS))
+
+    assert asyncio.run(collect_all()) == whole
+
+
+def test_a_stream_that_is_left_is_aborted(llm) -> None:
+    """Its place is free again."""
+
+    async def leave() -> None:
+        stream = llm.stream("The quiet fox", SamplingParams(max_tokens=500, ignore_eos=True))
+        await anext(stream)
+        await stream.aclose()
+
+    asyncio.run(leave())
+    assert not llm._sinks
+
+
+def test_a_prompt_that_does_not_fit_is_refused_before_any_starts(llm) -> None:
+    """With the numbers that say why."""
+    with pytest.raises(RequestError, match=r"prompt 1 has 20000 tokens, and the context of \d+ has no room"):
+        llm.generate([[5, 6], [5] * 20000])
+    with pytest.raises(RequestError, match="prompt 0 has no tokens"):
+        llm.generate([[]])
+
+
+def test_a_prompt_that_the_engine_refuses_fails_alone(llm) -> None:
+    """The others are answered."""
+    good, bad = llm.generate([[5, 6], [999_999]], SamplingParams(max_tokens=2, ignore_eos=True))
+
+    assert good.answers[0].finish_reason == FinishReason.LENGTH
+    assert bad.answers[0].finish_reason == FinishReason.ERROR
+    assert "token ids must lie between" in (bad.answers[0].error or "")
+
+
+def test_a_closed_engine_says_so() -> None:
+    """Closing twice is fine."""
+    llm = LLM(str(target_path()), num_threads=1)
+    llm.close()
+    llm.close()
+
+    with pytest.raises(EngineError, match="the engine is closed"):
+        llm.generate("x")
