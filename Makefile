@@ -7,7 +7,7 @@ FOLDERS = cli demo engine gateway kernels loadtest speculative structured teleme
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: serve test check format demo-model clean
+.PHONY: serve test check format soak demo-model clean
 
 serve: .venv/serve.stamp
 	@exec $(BIN)/outrider serve --host $(HOST) --port $(PORT) --trace-file traces.jsonl $(ARGS)
@@ -23,6 +23,10 @@ check: .venv/test.stamp .typing
 format: .venv/test.stamp
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Half an hour of load with clients that leave: every block is free in the end, and no memory is lost.
+soak: .venv/test.stamp
+	$(BIN)/python -P tests/e2e/soak.py $(MINUTES)
 
 # Trains a demo family from nothing into build/: ten hours for the target on two cores, two more for its speculators.
 # Each part goes on where it was stopped.
