@@ -10,11 +10,13 @@ from outrider.cli import options
 def engine(
     model: options.Model = None,
     listen: Annotated[str, typer.Option(help="unix:/path, or fd:N for an inherited socket.")] = "unix:engine.sock",
+    revision: options.Revision = None,
     dtype: options.Dtype = "auto",
     max_model_len: options.MaxModelLen = None,
     max_num_seqs: options.MaxNumSeqs = 64,
     max_num_batched_tokens: options.MaxNumBatchedTokens = 1024,
-    kv_memory: options.KvMemory = "1G",
+    kv_memory: options.KvMemory = "auto",
+    memory_utilization: options.MemoryUtilization = 0.8,
     threads: options.Threads = None,
     prefix_caching: options.PrefixCaching = True,
     speculation: options.Speculation = True,
@@ -34,11 +36,13 @@ def engine(
     try:
         config = EngineConfig(
             model=options.demo_if_none(model),
+            revision=revision,
             dtype=dtype,
             max_model_len=max_model_len,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
             kv_memory_bytes=options.parse_memory(kv_memory),
+            memory_utilization=memory_utilization,
             num_threads=threads,
             prefix_caching=prefix_caching,
             speculation=speculation,

@@ -9,12 +9,18 @@ import typer
 
 MEMORY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
-Model = Annotated[str | None, typer.Argument(help="Checkpoint folder; the embedded demo model when left out.")]
+Model = Annotated[
+    str | None, typer.Argument(help="Checkpoint folder or hub id; the embedded demo model when left out.")
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
 Dtype = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32 or bfloat16.")]
 MaxModelLen = Annotated[int | None, typer.Option(help="Context in tokens, prompt and answer; the model's own.")]
 MaxNumSeqs = Annotated[int, typer.Option(help="Requests that share a step.")]
 MaxNumBatchedTokens = Annotated[int, typer.Option(help="Tokens of one step; longer prompts are split.")]
-KvMemory = Annotated[str, typer.Option(help="Most memory for the KV cache: 512M, 4G.")]
+KvMemory = Annotated[str, typer.Option(help="Most memory for the KV cache: 512M, 4G; auto: --memory-utilization.")]
+MemoryUtilization = Annotated[
+    float, typer.Option(help="Share of the memory that is free once the model is loaded, for the KV cache.")
+]
 Threads = Annotated[int | None, typer.Option(help="Threads of the engine; by the size of the model.")]
 PrefixCaching = Annotated[bool, typer.Option(help="Whether requests share the KV of what they begin with.")]
 Speculation = Annotated[bool, typer.Option(help="Whether requests may speculate.")]
@@ -27,11 +33,13 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def parse_memory(text: str) -> int:
-    """Bytes of `512M`, `4G`, `4GiB` or a plain number."""
+def parse_memory(text: str) -> int | None:
+    """Bytes of `512M`, `4G`, `4GiB` or a plain number; None for `auto`."""
+    if text.strip().lower() == "auto":
+        return None
     found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
     if found is None:
-        fail(f"--kv-memory {text} is not a size: write 512M or 4G")
+        fail(f"--kv-memory {text} is not a size: write 512M, 4G or auto")
     return int(float(found[1]) * MEMORY_UNITS[found[2]])
 
 

@@ -59,7 +59,7 @@ def measure_throughput(
         LoadError: the checkpoint cannot be served.
     """
     core = EngineCore(config)
-    reference = _load_reference(config.model, core.dtype) if with_transformers else None
+    reference = _load_reference(core.folder, core.dtype) if with_transformers else None
     rows: list[ThroughputRow] = []
     for concurrency in concurrencies:
         prompts = _random_prompts(concurrency, input_len, core.vocab_size)

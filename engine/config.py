@@ -13,12 +13,15 @@ SMALL_MODEL_PARAMETERS = 20_000_000
 class EngineConfig:
     """Everything an engine is started with."""
 
-    model: str  # a checkpoint folder
+    model: str  # a checkpoint folder, or a hub id
+    revision: str | None = None  # branch, tag or commit of a hub id
     dtype: str = "auto"  # auto (the checkpoint's own), float32 or bfloat16
     max_model_len: int | None = None  # tokens, prompt and output; the model's own when None
     max_num_seqs: int = 64  # requests that share a step
     max_num_batched_tokens: int = 1024  # tokens of one step: the budget that long prompts are split by
-    kv_memory_bytes: int = 2**30  # upper bound; less is taken when max_num_seqs full-length requests need less
+    # Upper bounds; less is taken when max_num_seqs full-length requests need less.
+    kv_memory_bytes: int | None = None  # when None, by memory_utilization
+    memory_utilization: float = 0.8  # share of the memory that is free once the model is loaded
     num_threads: int | None = None  # of torch; default_num_threads when None
     prefix_caching: bool = True  # whether requests share the KV of what they begin with
     speculation: bool = True  # whether requests may speculate
@@ -27,7 +30,9 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"dtype must be auto, float32 or bfloat16, not `{self.dtype}`")
-        for name in ("max_num_seqs", "max_num_batched_tokens", "kv_memory_bytes"):
+        if not 0.0 < self.memory_utilization <= 1.0:
+            raise ValueError(f"memory_utilization must be above 0 and at most 1, not {self.memory_utilization}")
+        for name in ("max_num_seqs", "max_num_batched_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.max_num_batched_tokens < self.max_num_seqs:
@@ -35,7 +40,7 @@ class EngineConfig:
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least max_num_seqs "
                 f"({self.max_num_seqs}): each running request needs one token of every step"
             )
-        for name in ("max_model_len", "num_threads"):
+        for name in ("max_model_len", "num_threads", "kv_memory_bytes"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.max_speculation_tokens < 0:

@@ -14,6 +14,7 @@ from outrider.engine.config import BLOCK_SIZE, EngineConfig
 from outrider.engine.drafting import Drafting
 from outrider.engine.drawing import DrawnRow, draw, fill_masks
 from outrider.engine.errors import LoadError, MissingGrammarError, RequestError, first_line
+from outrider.engine.hub import checkpoint_folder
 from outrider.engine.memory import max_model_len, num_kv_blocks, peak_resident_bytes, resident_bytes
 from outrider.engine.models.loader import load_model
 from outrider.engine.protocol import (
@@ -44,7 +45,8 @@ class EngineCore:
         Raises:
             LoadError: the checkpoint cannot be served on this machine.
         """
-        loaded = load_model(config.model, config.dtype, config.num_threads)
+        folder = checkpoint_folder(config.model, config.revision)
+        loaded = load_model(folder, config.dtype, config.num_threads)
         model = loaded.model
         if not model.is_batch_invariant:
             logger.warning(
@@ -52,12 +54,14 @@ class EngineCore:
                 "differently with other requests beside it, and so with speculation on and off"
             )
         self.config = config
+        self.folder = folder
         self.dtype = loaded.dtype
         self.max_model_len = max_model_len(config, model.max_model_len)
         self.vocab_size = model.vocab_size
         self.eos_token_ids = loaded.eos_token_ids
         self.default_sampling = loaded.default_sampling
         num_blocks = num_kv_blocks(config, self.max_model_len, model.kv_bytes(BLOCK_SIZE))
+        self.kv_bytes = model.kv_bytes(num_blocks * BLOCK_SIZE)
         model.allocate_cache(num_blocks, BLOCK_SIZE)
         self.blocks = BlockPool(num_blocks, BLOCK_SIZE)
         self.scheduler = Scheduler(
@@ -70,7 +74,7 @@ class EngineCore:
         self._sampler = Sampler(loaded.eos_token_ids)
         self._drafting = Drafting()
         self.speculation_methods = self._drafting.methods if config.speculation else ()
-        self._grammars = _grammar_loader(config.model, self.vocab_size, loaded.eos_token_ids)
+        self._grammars = _grammar_loader(folder, self.vocab_size, loaded.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}
         self._num_steps = 0
         self._step_seconds = 0.0
@@ -78,7 +82,7 @@ class EngineCore:
     def hello(self) -> Hello:
         """What a gateway must know of this engine."""
         return Hello(
-            model_path=self.config.model,
+            model_path=self.folder,
             vocab_size=self.vocab_size,
             max_model_len=self.max_model_len,
             eos_token_ids=self.eos_token_ids,

@@ -102,14 +102,14 @@ class LLM:
     """
 
     def __init__(self, model: str, **options: Any) -> None:
-        """Loads a checkpoint folder; `options` are those of `EngineConfig`.
+        """Loads a checkpoint folder or a hub id; `options` are those of `EngineConfig`.
 
         Raises:
             LoadError: it cannot be served on this machine.
         """
         core = EngineCore(EngineConfig(model=model, **options))
         self._hello = core.hello()
-        self._tokenizer = Tokenizer(model)
+        self._tokenizer = Tokenizer(core.folder)
         # Whoever waits for a request's deltas; None tells that the engine has ended.
         self._sinks: dict[str, Callable[[TokenDelta | None], None]] = {}
         self._lock = threading.Lock()

@@ -1,5 +1,6 @@
 """How long a context is served, how much memory its KV cache takes, and how much the process has."""
 
+import os
 import resource
 import sys
 from pathlib import Path
@@ -23,20 +24,63 @@ def max_model_len(config: EngineConfig, own: int) -> int:
     return config.max_model_len
 
 
-def num_kv_blocks(config: EngineConfig, context: int, block_bytes: int) -> int:
+def num_kv_blocks(config: EngineConfig, context: int, block_bytes: int, available: int | None = None) -> int:
     """As many as the memory holds, but no more than full-length requests in every place could use.
+
+    Args:
+        config: says how much memory, in bytes or as a share of what is available
+        context: tokens of a full-length request
+        block_bytes: of one block, keys and values of all layers
+        available: bytes; measured when None
 
     Raises:
         LoadError: not even one request of full length would fit.
     """
     blocks_per_request = -(-context // BLOCK_SIZE)
-    num_blocks = min(config.kv_memory_bytes // block_bytes, config.max_num_seqs * blocks_per_request)
+    if config.kv_memory_bytes is not None:
+        budget, option = config.kv_memory_bytes, f"--kv-memory {config.kv_memory_bytes}"
+    else:
+        free = available_bytes() if available is None else available
+        budget = int(config.memory_utilization * free)
+        option = f"--memory-utilization {config.memory_utilization:g} of {free / 2**30:.1f} GiB"
+    num_blocks = min(budget // block_bytes, config.max_num_seqs * blocks_per_request)
     if num_blocks < blocks_per_request:
         raise LoadError(
-            f"--kv-memory {config.kv_memory_bytes} holds {num_blocks * BLOCK_SIZE} tokens, fewer than one request of "
-            f"{context}: raise it to {blocks_per_request * block_bytes} bytes or lower --max-model-len"
+            f"{option} holds {num_blocks * BLOCK_SIZE} tokens, fewer than one request of {context}: "
+            f"give the cache {blocks_per_request * block_bytes} bytes with --kv-memory, or lower --max-model-len"
         )
     return num_blocks
+
+
+def available_bytes() -> int:
+    """Memory that can still be taken without swapping, within the limit of the process's control group."""
+    available = _meminfo("MemAvailable")
+    if available is None:
+        pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else 2**18
+        available = pages * resource.getpagesize()
+    return min([available, *_group_room()])
+
+
+def _meminfo(name: str) -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _group_room(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """What control groups of version 2 and 1 leave; nothing where there is no limit."""
+    rooms = []
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            rooms.append(int((root / limit).read_text()) - int((root / used).read_text()))
+        except (OSError, ValueError):  # absent, or "max"
+            continue
+    return rooms
 
 
 def resident_bytes() -> int:

@@ -30,7 +30,14 @@ def run_engine(config: EngineConfig, listener: socket.socket) -> None:
     sys.setswitchinterval(0.001)
     core = EngineCore(config)
     capacity = core.blocks.num_blocks * core.blocks.block_size
-    logger.info("%s loaded in %s; the KV cache holds %d tokens", config.model, core.dtype, capacity)
+    logger.info(
+        "%s loaded in %s; the KV cache holds %d tokens in %.2f GiB, full-length requests: %d",
+        config.model,
+        core.dtype,
+        capacity,
+        core.kv_bytes / 2**30,
+        capacity // core.max_model_len,
+    )
     uvloop.run(_serve(core, listener))
 
 

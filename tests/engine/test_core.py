@@ -225,7 +225,9 @@ def test_the_end_token_ends_a_request(make_core) -> None:
 
 def test_a_cache_smaller_than_one_request_is_refused(make_core) -> None:
     """The line names what to change and to what."""
-    with pytest.raises(LoadError, match=r"--kv-memory 1000 holds 0 tokens, fewer than one request of 256: raise it to"):
+    with pytest.raises(
+        LoadError, match=r"--kv-memory 1000 holds 0 tokens, fewer than one request of 256: give the cache 131072"
+    ):
         make_core(kv_memory_bytes=1000)
 
 
