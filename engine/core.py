@@ -157,13 +157,16 @@ class EngineCore:
     def step(self) -> list[TokenDelta]:
         """Computes one step and returns what it gave each request."""
         started = time.monotonic()
+        ended = self._end_late(started)
         rows = self.scheduler.schedule()
+        if not rows:
+            return ended
         ending = [row for row in rows if row.reaches_end]
         self._drafting.fill(ending)
         masks = fill_masks(ending, self.vocab_size)
         logits = self._runner.run(rows)
         drawn = draw(self._sampler, ending, logits, masks)
-        deltas = self._commit_all(rows, ending, drawn, started)
+        deltas = ended + self._commit_all(rows, ending, drawn, started)
         self._num_steps += 1
         self._step_seconds += time.monotonic() - started
         return deltas
@@ -185,6 +188,20 @@ class EngineCore:
             resident_bytes=resident_bytes(),
             peak_resident_bytes=peak_resident_bytes(),
         )
+
+    def _end_late(self, now: float) -> list[TokenDelta]:
+        """Ends the requests whose time is over, with what they have, and frees what they held before the step."""
+        late = [
+            sequence
+            for sequence in self._sequences.values()
+            if sequence.params.max_time is not None and now - sequence.arrived >= sequence.params.max_time
+        ]
+        for sequence in late:
+            self._forget(sequence)
+        return [
+            TokenDelta(sequence.request_id, [], finish_reason=FinishReason.LENGTH, figures=sequence.figures(now))
+            for sequence in late
+        ]
 
     def _matcher(self, submit: Submit) -> Grammar | None:
         if submit.grammar_key is None:

@@ -40,6 +40,7 @@ class SamplingParams:
     bad_words: Sequence[str] = ()
     stop: Sequence[str] = ()
     stop_token_ids: Sequence[int] = ()
+    max_time: float | None = None  # seconds; then the answer ends as it is
     ignore_eos: bool = False
     seed: int | None = None  # random
     n: int = 1
@@ -271,6 +272,7 @@ class LLM:
                 allowed_token_ids=tuple(params.allowed_token_ids),
                 bad_words=self._tokenizer.encode_words(params.bad_words),
                 stop_token_ids=tuple(params.stop_token_ids),
+                max_time=params.max_time,
                 ignore_eos=params.ignore_eos,
                 num_logprobs=params.logprobs,
             )

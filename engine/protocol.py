@@ -38,6 +38,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     allowed_token_ids: tuple[int, ...] = ()  # none: all
     bad_words: tuple[tuple[int, ...], ...] = ()  # sequences of tokens that are never generated
     stop_token_ids: tuple[int, ...] = ()
+    max_time: float | None = None  # seconds from arrival at the engine; then the answer ends as it is
     ignore_eos: bool = False
     num_logprobs: int | None = None  # how many of the likeliest tokens to report; 0: the drawn one alone; None: nothing
     processed_logprobs: bool = False  # of what tokens are drawn from, instead of the model's own

@@ -178,6 +178,7 @@ def sampling_params(
         allowed_token_ids=tuple(request.allowed_token_ids or ()),
         bad_words=gateway.tokenizer.encode_words(request.bad_words or ()),
         stop_token_ids=tuple(request.stop_token_ids or ()),
+        max_time=request.max_time,
         ignore_eos=bool(request.ignore_eos),
         num_logprobs=_num_logprobs(request),
         processed_logprobs=request.logprobs_mode == "processed_logprobs",

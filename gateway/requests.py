@@ -76,6 +76,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     allowed_token_ids: Annotated[list[Natural], Meta(min_length=1, max_length=65536)] | None = None
     bad_words: Annotated[list[StopString], Meta(max_length=256)] | None = None
     ignore_eos: bool | None = None
+    max_time: Annotated[float, Meta(gt=0, le=86400)] | None = None
     response_format: ResponseFormat | None = None
     speculation: str | SpeculationOptions | None = None
     return_metrics: bool | None = None

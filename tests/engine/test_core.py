@@ -1,6 +1,7 @@
 """The engine's loop on a tiny random model: exactness, batching, preemption, aborts."""
 
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -195,6 +196,25 @@ def test_a_request_that_forbids_every_token_fails_alone(make_core) -> None:
     (delta,) = run_deltas(core, [submit("a", [5], logit_bias=nothing, temperature=1.0)])["a"]
 
     assert (FinishReason.ERROR, []) == (delta.finish_reason, delta.token_ids)
+
+
+def test_a_request_whose_time_is_over_ends_as_it_is(make_core, monkeypatch) -> None:
+    """It frees what it held in the same step; one that never started ends too, and others go on."""
+    core = make_core(max_num_seqs=2)
+    now = [100.0]
+    monkeypatch.setattr("outrider.engine.core.time", SimpleNamespace(monotonic=lambda: now[0]))
+    for name, max_time in (("short", 2.5), ("long", None), ("waiting", 2.0)):
+        core.add(submit(name, [5, 6, 7], max_tokens=8, ignore_eos=True, max_time=max_time))
+    deltas = []
+    while core.has_work:
+        deltas += core.step()
+        core.scheduler.check_integrity()
+        now[0] += 1.0
+
+    answers = {name: [d for d in deltas if d.request_id == name] for name in ("short", "long", "waiting")}
+    assert [sum(len(d.token_ids) for d in mine) for mine in answers.values()] == [3, 8, 0]
+    assert {mine[-1].finish_reason for mine in answers.values()} == {FinishReason.LENGTH}
+    assert core.blocks.num_used == 0
 
 
 def test_figures_tell_where_the_time_went(make_core) -> None:
