@@ -7,7 +7,6 @@
 #include <math.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <omp.h>
 
 #include "attention.h"
@@ -294,12 +293,12 @@ int64_t outrider_decoder_scratch(const struct decoder *d, int64_t num_rows, char
     return at - scratch;
 }
 
-void outrider_decoder_run(const struct decoder *d, const struct rows *rows) {
+void outrider_decoder_run(const struct decoder *d, const struct rows *rows, int64_t num_threads) {
     struct buffers b;
     struct team team;
     memset(&team, 0, sizeof team);
     outrider_decoder_scratch(d, rows->num_rows, rows->scratch, &b);
-    #pragma omp parallel
+    #pragma omp parallel num_threads((int)num_threads)
     {
         struct worker w = {&team, omp_get_num_threads(), 0};
         if (d->dtype == BFLOAT16) run(d, rows, &b, &w, BFLOAT16);

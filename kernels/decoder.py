@@ -81,7 +81,8 @@ class Decoder:
         library = load_library("decoder")
         assert library is not None
         self._run = library.outrider_decoder_run
-        self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+        self._run.restype = None
         self._scratch_bytes = library.outrider_decoder_scratch
         self._scratch_bytes.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
         self._scratch_bytes.restype = ctypes.c_int64
@@ -153,7 +154,8 @@ class Decoder:
             logits.data_ptr(),
             self._scratch.data_ptr(),
         )
-        self._run(ctypes.byref(self._decoder), ctypes.byref(rows))
+        # OpenMP keeps its number of threads by calling thread, torch for the process.
+        self._run(ctypes.byref(self._decoder), ctypes.byref(rows), torch.get_num_threads())
         return logits
 
 

@@ -1,14 +1,12 @@
 /* y (num_rows, num_outputs) = x (num_rows, num_inputs) @ w.T + bias: w packed as in matmul.h, bias float32 or NULL. */
-#include <omp.h>
-
 #include "matmul.h"
 
 INLINE void linear(const void *x, const void *panels, const float *bias, void *y, int64_t num_rows, int64_t num_inputs,
-                   int64_t num_outputs, const int dtype) {
+                   int64_t num_outputs, int num_threads, const int dtype) {
     const int64_t num_panels = (num_outputs + PANEL - 1) / PANEL;
-    const int64_t step = rows_of_unit(omp_get_max_threads(), num_panels, num_rows);
+    const int64_t step = rows_of_unit(num_threads, num_panels, num_rows);
     const int64_t cuts = (num_rows + step - 1) / step;
-    #pragma omp parallel for schedule(dynamic, 1)
+    #pragma omp parallel for schedule(dynamic, 1) num_threads(num_threads)
     for (int64_t unit = 0; unit < num_panels * cuts; unit++) {
         const int64_t column = unit / cuts * PANEL, from = unit % cuts * step;
         const int64_t to = from + step < num_rows ? from + step : num_rows;
@@ -35,7 +33,7 @@ INLINE void linear(const void *x, const void *panels, const float *bias, void *y
 }
 
 void outrider_linear(const void *x, const void *panels, const float *bias, void *y, int64_t num_rows,
-                     int64_t num_inputs, int64_t num_outputs, int64_t dtype) {
-    if (dtype == BFLOAT16) linear(x, panels, bias, y, num_rows, num_inputs, num_outputs, BFLOAT16);
-    else linear(x, panels, bias, y, num_rows, num_inputs, num_outputs, FLOAT32);
+                     int64_t num_inputs, int64_t num_outputs, int64_t dtype, int64_t num_threads) {
+    if (dtype == BFLOAT16) linear(x, panels, bias, y, num_rows, num_inputs, num_outputs, (int)num_threads, BFLOAT16);
+    else linear(x, panels, bias, y, num_rows, num_inputs, num_outputs, (int)num_threads, FLOAT32);
 }

@@ -71,6 +71,7 @@ class PackedLinear(nn.Module):
             self.in_features,
             self.out_features,
             DTYPES[x.dtype],
+            torch.get_num_threads(),
         )
         return y
 
@@ -104,6 +105,6 @@ def _kernel() -> "ctypes._NamedFuncPointer | None":
     if library is None:
         return None
     function = library.outrider_linear
-    function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 4
+    function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 5
     function.restype = None
     return function

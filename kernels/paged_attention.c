@@ -11,9 +11,10 @@
 /* Returns 0, or -1 for shapes that this kernel does not take. */
 int outrider_paged_attention(const void *query, const void *key_cache, const void *value_cache,
                              const int32_t *block_table, const int32_t *row_sequence, const int32_t *row_position,
-                             void *out, int64_t num_rows, const struct attention *a, int64_t dtype) {
+                             void *out, int64_t num_rows, const struct attention *a, int64_t dtype,
+                             int64_t num_threads) {
     if (!can_attend(a)) return -1;
-    #pragma omp parallel for schedule(dynamic, 1)
+    #pragma omp parallel for schedule(dynamic, 1) num_threads((int)num_threads)
     for (int64_t unit = 0; unit < num_rows * a->num_kv_heads; unit++) {
         const int64_t row = unit / a->num_kv_heads, kv_head = unit % a->num_kv_heads;
         const int64_t at = row * a->num_heads * a->head_dim;

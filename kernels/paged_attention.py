@@ -133,7 +133,8 @@ def paged_attention(
             sinks,
         )
         pointers = (tensor.data_ptr() for tensor in tensors)
-        if kernel(*pointers, num_rows, ctypes.byref(shape), DTYPES[query.dtype]) == 0:
+        sizes = (num_rows, ctypes.byref(shape), DTYPES[query.dtype], torch.get_num_threads())
+        if kernel(*pointers, *sizes) == 0:
             return out
     return paged_attention_reference(query, key_cache, value_cache, batch, options)
 
@@ -182,6 +183,6 @@ def _cpu_kernel() -> "ctypes._NamedFuncPointer | None":
     if library is None:
         return None
     function = library.outrider_paged_attention
-    function.argtypes = [ctypes.c_void_p] * 7 + [ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64]
+    function.argtypes = [ctypes.c_void_p] * 7 + [ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
     function.restype = ctypes.c_int
     return function

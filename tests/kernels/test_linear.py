@@ -1,5 +1,10 @@
 """Packed linears."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -42,3 +47,28 @@ def test_every_linear_of_a_model_is_packed() -> None:
 
     assert 2 == pack_linears(model)
     assert not any(type(module) is nn.Linear for module in model.modules())
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+@torch.inference_mode()
+def test_the_number_of_threads_holds_on_every_thread() -> None:
+    """OpenMP remembers it for the thread that set it alone; an engine steps on another one."""
+    code = """
+import os, threading, torch
+from torch import nn
+torch.set_num_threads(1)
+from outrider.kernels.linear import PackedLinear
+packed, x = PackedLinear(nn.Linear(64, 4096)), torch.randn(64, 64)
+def run():
+    before = len(os.listdir("/proc/self/task"))
+    packed(x)
+    print(len(os.listdir("/proc/self/task")) - before)
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "4"}
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "0", "the kernel started threads"
