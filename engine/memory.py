@@ -70,16 +70,18 @@ def _meminfo(name: str) -> int | None:
 
 
 def _group_room(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """What control groups of version 2 and 1 leave; nothing where there is no limit."""
+    """What control groups of version 2 and 1 leave, files that can be dropped not counted; nothing without a limit."""
     rooms = []
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    for folder, limit, used, droppable in (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         try:
-            rooms.append(int((root / limit).read_text()) - int((root / used).read_text()))
+            room = int((folder / limit).read_text()) - int((folder / used).read_text())
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         except (OSError, ValueError):  # absent, or "max"
             continue
+        rooms.append(max(0, room + int(stat.get(droppable, 0))))
     return rooms
 
 

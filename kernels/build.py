@@ -50,9 +50,11 @@ def load_library(name: str) -> ctypes.CDLL | None:
 
 def _compiled(source: Path, compiler: str) -> Path:
     headers = [header.read_text() for header in sorted(source.parent.glob("*.h"))]
-    identity = [source.read_text(), *headers, *FLAGS, compiler, platform.node(), platform.machine(), torch.__version__]
+    machine = (platform.node(), platform.machine(), _processor())
+    identity = [source.read_text(), *headers, *FLAGS, compiler, *machine, torch.__version__]
     digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
     file_name = f"{source.stem}-{digest}.so"
+    problem: OSError | None = None
     for folder in (cache_folder(), Path(tempfile.gettempdir()) / f"outrider-{os.getuid()}"):
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -65,7 +67,17 @@ def _compiled(source: Path, compiler: str) -> Path:
                     command = [compiler, *FLAGS, str(source), "-lm", "-o", str(built)]
                     subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - our own source and flags
                     built.rename(target)  # whole or absent: another process may be building too
-        except PermissionError:
+        except OSError as error:  # not ours, read-only, no folder at all: there is one more
+            problem = error
             continue
         return target
-    raise PermissionError("no folder to keep compiled kernels in is writable")
+    raise problem or PermissionError("no folder to keep compiled kernels in is ours")
+
+
+def _processor() -> str:
+    """What the processor can do: a folder may move to another machine of the same name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))

@@ -58,6 +58,7 @@ INLINE void multiply(int64_t rows, const void *x, int64_t stride, const void *pa
 
 /* How many rows of a panel are one unit of work: all, or fewer where panels are few beside the threads. */
 INLINE int64_t rows_of_unit(int num_threads, int64_t num_panels, int64_t num_rows) {
+    if (num_rows == 0) return MAX_ROWS;
     const int64_t cuts = (4 * num_threads + num_panels - 1) / num_panels;
     const int64_t rows = (num_rows + cuts - 1) / cuts;
     return (rows + MAX_ROWS - 1) / MAX_ROWS * MAX_ROWS;

@@ -117,9 +117,15 @@ def _fused_layer(layer: Any, index: int, config: Any) -> DecoderLayer:
         down=_projection(mlp.down_proj),
         query_norm=_norm(attention.q_norm) if hasattr(attention, "q_norm") else None,
         key_norm=_norm(attention.k_norm) if hasattr(attention, "k_norm") else None,
-        window=getattr(attention, "sliding_window", None),
+        window=attention.sliding_window if hasattr(attention, "sliding_window") else _own_window(config),
         rotates=no_rope is None or bool(no_rope[index]),
     )
+
+
+def _own_window(config: Any) -> int | None:
+    """The window of families that have one for all layers; others tell it layer by layer, or have none."""
+    window: int | None = config.sliding_window if config.model_type in {"mistral", "phi3"} else None
+    return window
 
 
 def _norm(norm: Any) -> torch.Tensor:

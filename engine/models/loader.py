@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from outrider.engine.config import BLOCK_SIZE, default_num_threads
 from outrider.engine.errors import LoadError, first_line
 from outrider.engine.models.fused_model import FusedModel, can_fuse
-from outrider.engine.models.paged_model import PagedModel, UnsupportedAttentionError
+from outrider.engine.models.paged_model import PagedModel, UnsupportedAttentionError, check_windows
 from outrider.engine.models.served_model import ServedModel
 from outrider.kernels.linear import can_pack, pack_linears
 from outrider.kernels.paged_attention import AttentionBatch
@@ -25,6 +25,9 @@ logger = logging.getLogger("outrider.engine")
 
 # Rotary variants whose frequencies depend on the longest position of a batch: one request would change another's.
 LEAKING_ROPE_TYPES = ("dynamic", "longrope")
+
+# Families that place a token by its place in the batch, where it is not visible from outside.
+REFUSED_TYPES = ("llama4", "llama4_text")
 
 # What a checkpoint may set as its sampling defaults, and what is sane.
 SAMPLING_RANGES = {
@@ -69,7 +72,10 @@ def load_model(folder: str, dtype: str = "auto", num_threads: int | None = None)
     eos_token_ids = _eos_token_ids(folder, generation, config.get_text_config())
     defaults = _default_sampling(folder, generation)
     return LoadedModel(
-        _fit(module, config, lambda: _read_weights(folder, config, torch_dtype)), torch_dtype, eos_token_ids, defaults
+        _fit(folder, module, config, lambda: _read_weights(folder, config, torch_dtype)),
+        torch_dtype,
+        eos_token_ids,
+        defaults,
     )
 
 
@@ -82,6 +88,8 @@ def _read_config(folder: str) -> PretrainedConfig:
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged file raises anything; each becomes one clear line
         raise LoadError(f"config.json of `{folder}` cannot be read: {first_line(error)}") from error
+    if config.model_type in REFUSED_TYPES:
+        raise LoadError(f"model type `{config.model_type}` is not supported: its attention depends on the batch")
     rope = json.dumps(getattr(config.get_text_config(), "rope_parameters", None) or {})
     for rope_type in LEAKING_ROPE_TYPES:
         if f'"{rope_type}"' in rope:
@@ -150,7 +158,9 @@ def _eos_token_ids(folder: str, generation: GenerationConfig, config: Pretrained
     return token_ids
 
 
-def _fit(module: PreTrainedModel, config: PretrainedConfig, reread: Callable[[], PreTrainedModel]) -> ServedModel:
+def _fit(
+    folder: str, module: PreTrainedModel, config: PretrainedConfig, reread: Callable[[], PreTrainedModel]
+) -> ServedModel:
     """The fastest form of the model that computes what the checkpoint means; `reread` makes `module` anew.
 
     Raises:
@@ -165,6 +175,11 @@ def _fit(module: PreTrainedModel, config: PretrainedConfig, reread: Callable[[],
     try:
         with torch.inference_mode():
             expected = torch.cat([module(prompt[None], use_cache=False).logits[0].float() for prompt in prompts])
+            if not bool(expected.isfinite().all()):
+                raise LoadError(
+                    f"the weights in `{folder}` give no numbers, even in transformers: they hold NaN or overflow "
+                    f"{str(module.dtype).removeprefix('torch.')}; try --dtype float32 or another copy"
+                )
             tolerance = share * max(1.0, float(expected.abs().max()))
             if can_fuse(module):
                 fused = FusedModel(module)
@@ -176,6 +191,9 @@ def _fit(module: PreTrainedModel, config: PretrainedConfig, reread: Callable[[],
             if can_pack(module.dtype):
                 pack_linears(module)
             is_same = _computes(paged, prompts, expected, tolerance)
+            check_windows(config.get_text_config(), paged.attention.windows)
+    except LoadError:
+        raise
     except UnsupportedAttentionError as error:
         raise LoadError(f"{refusal}: it uses {error}") from error
     except Exception as error:  # an unknown architecture raises anything; each becomes one clear line

@@ -4,9 +4,11 @@ Tokens of all sequences are flattened into one row, `input_ids (1, num_tokens)`.
 know of sequences is attention, so that is what is replaced, through transformers' `AttentionInterface`.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, allocate_kv, paged_attention, write_kv
 
@@ -25,6 +27,7 @@ class PagedAttention:
         self.key_caches: list[torch.Tensor] = []  # per layer, as `allocate_kv` makes them
         self.value_caches: list[torch.Tensor] = []
         self.batch: AttentionBatch | None = None  # set by PagedModel.forward
+        self.windows: dict[int, int | None] = {}  # what each layer has asked for
         self.num_calls = 0
         self.num_forwards = 0
 
@@ -55,6 +58,7 @@ def attend(
     attention.num_calls += 1
     layer = module.layer_idx
     assert isinstance(layer, int)
+    attention.windows[layer] = sliding_window
     key_cache, value_cache = attention.key_caches[layer], attention.value_caches[layer]
     write_kv(key[0].transpose(0, 1), value[0].transpose(0, 1), key_cache, value_cache, attention.batch)
     rows = query[0].transpose(0, 1).contiguous()
@@ -65,6 +69,30 @@ def attend(
         sinks=None if s_aux is None else s_aux.float(),
     )
     return paged_attention(rows, key_cache, value_cache, attention.batch, options)[None], None
+
+
+def check_windows(config: PretrainedConfig, windows: Mapping[int, int | None]) -> None:
+    """Finds layers whose window is in their mask alone, which is not built here.
+
+    Args:
+        config: of the text model
+        windows: what each layer asked of `attend`
+
+    Raises:
+        UnsupportedAttentionError: a layer would read more than the model means.
+    """
+    layer_types = getattr(config, "layer_types", None)
+    if layer_types is None:
+        window = getattr(config, "sliding_window", None)
+        is_used = getattr(config, "use_sliding_window", True)
+        if window and is_used and window < config.max_position_embeddings and not any(windows.values()):
+            raise UnsupportedAttentionError("a sliding window in its mask alone")
+        return
+    for layer, layer_type in enumerate(layer_types):
+        if layer_type == "chunked_attention":
+            raise UnsupportedAttentionError("chunked attention")
+        if layer_type == "sliding_attention" and not windows.get(layer):
+            raise UnsupportedAttentionError("a sliding window in its mask alone")
 
 
 class PagedModel:

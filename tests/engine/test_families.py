@@ -7,6 +7,9 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from outrider.engine.config import BLOCK_SIZE
+from outrider.engine.errors import LoadError
+from outrider.engine.models.fused_model import FAMILIES as FUSED
+from outrider.engine.models.fused_model import FusedModel
 from outrider.engine.models.loader import load_model
 from outrider.engine.models.served_model import ServedModel
 from outrider.kernels.paged_attention import AttentionBatch
@@ -84,10 +87,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
 LENGTHS = (3, 75, 40)
 
 
-def save_random(family: str, folder) -> AutoModelForCausalLM:
+def save_random(family: str, folder, **options: Any) -> AutoModelForCausalLM:
     """A checkpoint of random weights, biases and norms included, and its model as transformers runs it."""
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[family](**SIZES | FAMILIES[family])
+    config = CONFIG_MAPPING[family](**SIZES | FAMILIES.get(family, {}) | options)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -145,3 +148,34 @@ def test_logits_are_those_of_separate_eager_runs(family, tmp_path) -> None:
     table[2, 0] = table[1, 0]
     hit = run(model, [prompts[2]], [BLOCK_SIZE], [LENGTHS[2]], table[2:])
     assert (hit - expected[2][BLOCK_SIZE:]).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("family", sorted(FUSED))
+@torch.inference_mode()
+def test_the_decoder_kernel_runs_its_families(family, tmp_path) -> None:
+    """Windows too, though they are longer than what the load compares."""
+    reference = save_random(family, tmp_path, sliding_window=150)
+    prompt = torch.randint(3, 128, (250,))
+    model = load_model(str(tmp_path), "float32", num_threads=1).model
+    assert isinstance(model, FusedModel)
+    blocks = -(-len(prompt) // BLOCK_SIZE)
+    model.allocate_cache(blocks, BLOCK_SIZE)
+
+    logits = run(model, [prompt], [0], [len(prompt)], torch.arange(blocks, dtype=torch.int32)[None])
+    assert (logits - reference(prompt[None], use_cache=False).logits[0]).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("qwen2_moe", {"sliding_window": 200, "use_sliding_window": True, "layer_types": ["sliding_attention"] * 4}),
+        ("phimoe", {"sliding_window": 200}),
+        ("llama4_text", {"attention_chunk_size": 200}),
+    ],
+)
+def test_what_only_a_mask_would_hide_is_refused(family, options, tmp_path) -> None:
+    """No mask is built, so such a layer would read more than it should: wrong tokens are never served."""
+    save_random(family, tmp_path, **options)
+
+    with pytest.raises(LoadError, match=f"model type `{family}` is not supported: "):
+        load_model(str(tmp_path), "float32")

@@ -168,3 +168,14 @@ def test_float16_becomes_bfloat16(folder) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
     assert torch.bfloat16 is load_model(str(folder)).dtype
+
+
+def test_weights_that_are_no_numbers_are_refused(folder) -> None:
+    """A damaged copy, not an unsupported model."""
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+
+    with pytest.raises(LoadError, match="give no numbers, even in transformers"):
+        load_model(str(folder))

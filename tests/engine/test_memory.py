@@ -33,17 +33,19 @@ def test_too_little_memory_is_refused_with_the_way_out() -> None:
 
 
 def test_control_groups_limit_what_is_free(tmp_path) -> None:
-    """Version 2, without a limit and with one, and version 1."""
+    """Version 2, without a limit and with one, and version 1; files that were only read can be dropped."""
     assert _group_room(tmp_path) == []
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("100\n")
+    (tmp_path / "memory.stat").write_text("anon 60\ninactive_file 30\n")
     assert _group_room(tmp_path) == []
     (tmp_path / "memory.max").write_text("1000\n")
-    assert _group_room(tmp_path) == [900]
+    assert _group_room(tmp_path) == [930]
     (tmp_path / "memory").mkdir()
-    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("700")
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("200")
     (tmp_path / "memory" / "memory.usage_in_bytes").write_text("300")
-    assert _group_room(tmp_path) == [900, 400]
+    (tmp_path / "memory" / "memory.stat").write_text("total_inactive_file 50\n")
+    assert _group_room(tmp_path) == [930, 0]
 
 
 def test_this_machine_has_memory() -> None:

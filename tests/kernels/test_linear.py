@@ -41,6 +41,12 @@ def test_the_product_is_that_of_the_plain_linear(dtype) -> None:
 
 
 @torch.inference_mode()
+def test_no_rows_give_no_rows() -> None:
+    """An expert may get no token."""
+    assert PackedLinear(nn.Linear(64, 48))(torch.empty(0, 64)).shape == (0, 48)
+
+
+@torch.inference_mode()
 def test_every_linear_of_a_model_is_packed() -> None:
     """The count is what a loader can check."""
     model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 4)))
