@@ -18,18 +18,19 @@ class AnswerText:
         self.finish_reason: FinishReason | None = None
         self.is_stopped = False
         self._hidden_ends = hidden_ends
+        self._num_characters = 0  # of the text so far, held back or shown
         self._detokenizer = Detokenizer(decode)
         self._stops = StopStrings(stops)
 
-    def add(self, delta: TokenDelta) -> tuple[str, int]:
-        """The text that a delta adds, and how many of its tokens it shows."""
+    def add(self, delta: TokenDelta) -> tuple[str, list[int]]:
+        """The text that a delta adds, and for each token that it shows where in the text that token begins."""
         pieces: list[str] = []
-        num_shown = 0
+        offsets: list[int] = []
         for index, token_id in enumerate(delta.token_ids):
             self.num_tokens += 1
             is_end = index == len(delta.token_ids) - 1 and delta.finish_reason is FinishReason.STOP
             if not (is_end and token_id in self._hidden_ends):
-                num_shown += 1
+                offsets.append(self._num_characters)
                 pieces.append(self._cut(self._detokenizer.add(token_id)))
             if self.is_stopped:
                 break
@@ -37,9 +38,10 @@ class AnswerText:
             self.finish_reason = delta.finish_reason
             pieces.append(self._cut(self._detokenizer.finish()))
             pieces.append(self._stops.finish())
-        return "".join(pieces), num_shown
+        return "".join(pieces), offsets
 
     def _cut(self, text: str) -> str:
+        self._num_characters += len(text)
         shown, is_stopped = self._stops.add(text)
         if is_stopped:
             self.is_stopped = True

@@ -119,6 +119,17 @@ class EngineCore:
             )
         if not all(0 <= token_id < self.vocab_size for token_id in token_ids):
             raise RequestError(f"token ids must lie between 0 and {self.vocab_size - 1}")
+        params = submit.params
+        for name, named_ids in (
+            ("logit_bias", params.logit_bias),
+            ("allowed_token_ids", params.allowed_token_ids),
+            ("stop_token_ids", params.stop_token_ids),
+            ("bad_words", [token_id for word in params.bad_words for token_id in word]),
+        ):
+            if not all(0 <= token_id < self.vocab_size for token_id in named_ids):
+                raise RequestError(f"{name} must name tokens between 0 and {self.vocab_size - 1}")
+        if not all(params.bad_words) or (params.num_logprobs or 0) < 0:
+            raise RequestError("bad_words must not be empty, and log-probabilities not less than none")
         if len(submit.output_ids) >= submit.params.max_tokens:
             raise RequestError("the request has emitted all its tokens already")
         unknown = set(submit.speculation.methods) - set(self.speculation_methods)

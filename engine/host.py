@@ -88,6 +88,10 @@ class EngineHost:
                         error=str(error),
                         needs_grammar=isinstance(error, MissingGrammarError),
                     )
+                except Exception:  # the boundary: a request of the wrong types ends itself and not the engine
+                    logger.exception("request %s cannot be taken in", command.request_id)
+                    problem = "the engine does not understand the request"
+                    return TokenDelta(command.request_id, [], finish_reason=FinishReason.ERROR, error=problem)
             case Abort():
                 return self._core.abort(command.request_id)
         return None

@@ -1,6 +1,7 @@
 """The engine in a Python program: `LLM(model).generate([...])`, with the results that a server of the model gives."""
 
 import asyncio
+import contextlib
 import queue
 import secrets
 import threading
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 from rich.progress import Progress
 
 from outrider.engine import protocol
@@ -37,15 +39,15 @@ class SamplingParams:
     repetition_penalty: float | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     allowed_token_ids: Sequence[int] = ()
-    bad_words: Sequence[str] = ()
-    stop: Sequence[str] = ()
+    bad_words: str | Sequence[str] = ()
+    stop: str | Sequence[str] = ()
     stop_token_ids: Sequence[int] = ()
     max_time: float | None = None  # seconds; then the answer ends as it is
     ignore_eos: bool = False
     seed: int | None = None  # random
     n: int = 1
     logprobs: int | None = None  # how many of the likeliest tokens to report at each place
-    speculation: Sequence[str] = ()  # proposers that may draft
+    speculation: str | Sequence[str] = ()  # proposers that may draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,8 @@ class LLM:
         inbox: asyncio.Queue[TokenDelta | None] = asyncio.Queue()
 
         def hear(delta: TokenDelta | None) -> None:
-            loop.call_soon_threadsafe(inbox.put_nowait, delta)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(inbox.put_nowait, delta)
 
         self._start(growing, hear)
         try:
@@ -243,6 +246,9 @@ class LLM:
         room = hello.max_model_len - len(ids)
         if not ids:
             raise RequestError(f"prompt {index} has no tokens")
+        for name, value in (("n", params.n), ("max_tokens", params.max_tokens)):
+            if value is not None and value < 1:
+                raise RequestError(f"{name} must be at least 1, not {value}")
         if (params.max_tokens or 1) > room:
             raise RequestError(
                 f"prompt {index} has {len(ids)} tokens, and the context of {hello.max_model_len} has no room for "
@@ -270,20 +276,24 @@ class LLM:
                 repetition_penalty=given(params.repetition_penalty, "repetition_penalty", 1.0),
                 logit_bias=dict(params.logit_bias),
                 allowed_token_ids=tuple(params.allowed_token_ids),
-                bad_words=self._tokenizer.encode_words(params.bad_words),
+                bad_words=self._tokenizer.encode_words(_several(params.bad_words)),
                 stop_token_ids=tuple(params.stop_token_ids),
                 max_time=params.max_time,
                 ignore_eos=params.ignore_eos,
                 num_logprobs=params.logprobs,
             )
-            speculation = SpeculationParams(tuple(params.speculation), hello.max_speculation_tokens)
+            try:
+                msgspec.convert(msgspec.to_builtins(drawn), protocol.SamplingParams)
+            except msgspec.ValidationError as error:
+                raise RequestError(f"sampling parameters of prompt {index}: {error}") from error
+            speculation = SpeculationParams(_several(params.speculation), hello.max_speculation_tokens)
             submit = Submit(
                 request_id=secrets.token_hex(12),
                 prompt_ids=ids,
                 params=drawn,
                 speculation=speculation if params.speculation else SpeculationParams(),
             )
-            growing.append(_Growing(submit, AnswerText(self._tokenizer.decode, params.stop, ends)))
+            growing.append(_Growing(submit, AnswerText(self._tokenizer.decode, _several(params.stop), ends)))
         return growing
 
     def _start(self, growing: _Growing, sink: Callable[[TokenDelta | None], None]) -> None:
@@ -316,6 +326,10 @@ class LLM:
             waiting, self._sinks = list(self._sinks.values()), {}
         for sink in waiting:
             sink(None)
+
+
+def _several(texts: str | Sequence[str]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
 def _checked(delta: TokenDelta | None) -> TokenDelta:

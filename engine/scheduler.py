@@ -113,17 +113,16 @@ class Scheduler:
     def _admit(self, rows: list[StepRow], spare: int) -> int:
         """Starts waiting sequences, in order, while there are tokens, places and blocks; returns the tokens left.
 
-        One that begins as a running prompt does waits until that is computed, rather than compute the same beside it.
+        One that begins as a running prompt does waits until that is computed, rather than compute the same beside it;
+        those of a later rank wait with it.
         """
-        index = 0
         coming = self._coming_blocks()
-        while index < len(self.waiting) and len(self.running) < self._max_num_seqs and spare > 0:
-            sequence = self.waiting[index]
+        while self.waiting and len(self.running) < self._max_num_seqs and spare > 0:
+            sequence = self.waiting[0]
             self._share_prefix(sequence)
             if coming and self._next_block(sequence) in coming:
                 self.blocks.free(sequence.block_ids)
-                index += 1
-                continue
+                break
             missing = self.blocks.num_needed(len(sequence.token_ids) + 1) - len(sequence.block_ids)
             if missing > self.blocks.num_free:
                 self.blocks.free(sequence.block_ids)
@@ -134,7 +133,7 @@ class Scheduler:
                 self.num_cached_tokens += sequence.num_cached_tokens
             num_tokens = min(len(sequence.token_ids) - sequence.num_computed, spare)
             self.blocks.grow(sequence.block_ids, sequence.num_computed + num_tokens)
-            self.waiting.pop(index)
+            self.waiting.pop(0)
             insort(self.running, sequence, key=_rank)
             sequence.status = Status.RUNNING
             rows.append(StepRow(sequence, num_tokens))

@@ -43,6 +43,8 @@ class Tokenizer:
             self._tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
         except Exception as error:  # a damaged file raises anything; each becomes one clear line
             raise LoadError(f"the tokenizer in `{folder}` cannot be read: {first_line(error)}") from error
+        self._added = frozenset(self._tokenizer.get_added_vocab())
+        self._bytes: dict[int, bytes] = {}  # of the tokens that were asked for
         self._is_byte_level = '"ByteLevel"' in json.dumps(
             json.loads(self._tokenizer.backend_tokenizer.to_str())["decoder"]
         )
@@ -67,12 +69,18 @@ class Tokenizer:
     def encode_words(self, words: Iterable[str]) -> tuple[tuple[int, ...], ...]:
         """Each word as the tokens it has at the start of a text, and as those it has behind a space."""
         spelled = (text for word in words for text in (word, f" {word.lstrip()}"))
-        return tuple(dict.fromkeys(tuple(self.encode(text, add_special_tokens=False)) for text in spelled))
+        encoded = (tuple(self.encode(text, add_special_tokens=False)) for text in spelled)
+        return tuple(dict.fromkeys(ids for ids in encoded if ids))
 
     def token_bytes(self, token_id: int) -> bytes:
         """What one token stands for, by itself: it may be a part of a character. Special tokens are their names."""
+        if token_id not in self._bytes:
+            self._bytes[token_id] = self._spell(token_id)
+        return self._bytes[token_id]
+
+    def _spell(self, token_id: int) -> bytes:
         token: str | None = self._tokenizer.convert_ids_to_tokens(token_id)
-        if token is None or token in self._tokenizer.get_added_vocab():
+        if token is None or token in self._added:
             return (token or "").encode()
         if self._is_byte_level:
             return bytes(_BYTE_OF[character] for character in token if character in _BYTE_OF)

@@ -161,6 +161,9 @@ def sampling_params(
             raise invalid(f"`{name}` names token {outside[0]}, but ids end at {hello.vocab_size - 1}", name)
     if request.min_tokens is not None and request.min_tokens > (max_tokens or room):
         raise invalid(f"`min_tokens` ({request.min_tokens}) is more than `max_tokens` allows", "min_tokens")
+    ends = {*hello.eos_token_ids, *(request.stop_token_ids or ())}
+    if request.min_tokens and request.allowed_token_ids and ends.issuperset(request.allowed_token_ids):
+        raise invalid("`allowed_token_ids` has end tokens alone, which `min_tokens` forbids", "allowed_token_ids")
     default = hello.default_sampling
     return SamplingParams(
         seed=secrets.randbits(63) if request.seed is None else request.seed % 2**64,

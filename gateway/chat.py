@@ -42,7 +42,7 @@ def _opening(head: Head, index: int) -> ChatChunk:
     return _chunk(head, ChunkChoice(Delta(role="assistant", content=""), index=index))
 
 
-def _piece(head: Head, piece: Piece, _offset: int) -> ChatChunk:
+def _piece(head: Head, piece: Piece) -> ChatChunk:
     delta = Delta(content=piece.text or UNSET)
     return _chunk(head, ChunkChoice(delta, piece.finish_reason, piece.index, _logprobs(piece)))
 

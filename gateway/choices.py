@@ -124,7 +124,7 @@ class Choices:
         return InferenceResult(
             response_id=self.id,
             response_model=self._gateway.model_name,
-            finish_reasons=tuple(one.finish_reason for one in self.generations if one.finished is not None),
+            finish_reasons=tuple(one.finish_reason for one in self.generations if one.has_ended),
             input_tokens=len(admitted.submits[0].prompt_ids),
             output_tokens=self.num_output_tokens,
             cached_tokens=None if figures is None else figures.num_cached_tokens,

@@ -1,14 +1,12 @@
 """POST /v1/completions."""
 
-from itertools import accumulate
-
 from aiohttp import web
 from msgspec import UnsetType
 
 from outrider.gateway.endpoint import Endpoint, Head, serve
 from outrider.gateway.generation import Piece
 from outrider.gateway.requests import CompletionRequest
-from outrider.gateway.responses import Completion, RequestMetrics, TextChoice, TextLogprobs, Usage
+from outrider.gateway.responses import Completion, RequestMetrics, TextChoice, TextLogprobs, TokenLogprob, Usage
 
 
 async def completions(request: web.Request) -> web.StreamResponse:
@@ -17,7 +15,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
 
 
 def _whole(head: Head, answers: list[Piece], usage: Usage, metrics: RequestMetrics | UnsetType) -> Completion:
-    choices = [TextChoice(answer.text, answer.finish_reason, answer.index, _logprobs(answer, 0)) for answer in answers]
+    choices = [TextChoice(answer.text, answer.finish_reason, answer.index, _logprobs(answer)) for answer in answers]
     return Completion(id=head.id, created=head.created, model=head.model, choices=choices, usage=usage, metrics=metrics)
 
 
@@ -25,21 +23,27 @@ def _opening(_head: Head, _index: int) -> None:
     return None
 
 
-def _piece(head: Head, piece: Piece, offset: int) -> Completion:
-    choices = [TextChoice(piece.text, piece.finish_reason, piece.index, _logprobs(piece, offset))]
+def _piece(head: Head, piece: Piece) -> Completion:
+    choices = [TextChoice(piece.text, piece.finish_reason, piece.index, _logprobs(piece))]
     return Completion(id=head.id, created=head.created, model=head.model, choices=choices, usage=head.chunk_usage)
 
 
-def _logprobs(piece: Piece, offset: int) -> TextLogprobs | None:
+def _logprobs(piece: Piece) -> TextLogprobs | None:
     if not piece.logprobs:
         return None
-    offsets = accumulate((len(one.token) for one in piece.logprobs), initial=offset)
     return TextLogprobs(
         tokens=[one.token for one in piece.logprobs],
         token_logprobs=[one.logprob for one in piece.logprobs],
-        top_logprobs=[{top.token: top.logprob for top in one.top_logprobs} for one in piece.logprobs],
-        text_offset=list(offsets)[:-1],
+        top_logprobs=[_likeliest(one) for one in piece.logprobs],
+        text_offset=list(piece.offsets),
     )
+
+
+def _likeliest(token: TokenLogprob) -> dict[str, float]:
+    """By the tokens' text, the drawn one with them. Of tokens that look alike the likeliest counts."""
+    found = {top.token: top.logprob for top in reversed(token.top_logprobs)}
+    found.setdefault(token.token, token.logprob)
+    return found
 
 
 def _closing(head: Head, usage: Usage | UnsetType | None, metrics: RequestMetrics | UnsetType) -> Completion:

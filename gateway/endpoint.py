@@ -6,9 +6,9 @@ An endpoint is its request type and the functions that shape its answers; all el
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from aiohttp import web
@@ -17,10 +17,10 @@ from msgspec import UNSET, UnsetType
 from outrider.gateway.admission import admit, request_attributes
 from outrider.gateway.choices import Choices
 from outrider.gateway.errors import ApiError, invalid, rate_limited, unavailable, unknown_model
-from outrider.gateway.generation import Piece
+from outrider.gateway.generation import Piece, joined
 from outrider.gateway.limits import rate_headers
 from outrider.gateway.requests import ChatRequest, CompletionRequest, parse_request
-from outrider.gateway.responses import RequestMetrics, TokenLogprob, Usage
+from outrider.gateway.responses import RequestMetrics, Usage
 from outrider.gateway.state import GATEWAY, REQUEST_STATE, Gateway, RequestState
 from outrider.telemetry.figures import Operation
 from outrider.telemetry.names import CLIENT_DISCONNECTED, OTHER
@@ -51,7 +51,7 @@ class Endpoint:
     id_prefix: str
     whole: Callable[[Head, list[Piece], Usage, RequestMetrics | UnsetType], msgspec.Struct]  # a piece for each answer
     opening: Callable[[Head, int], msgspec.Struct | None]  # sent before the first piece of each answer
-    piece: Callable[[Head, Piece, int], msgspec.Struct]  # with the characters of the answer's text before it
+    piece: Callable[[Head, Piece], msgspec.Struct]  # the last of an answer has no text and a finish reason
     closing: Callable[[Head, Usage | UnsetType | None, RequestMetrics | UnsetType], msgspec.Struct]
 
 
@@ -122,17 +122,12 @@ class _Answer:
     async def whole(self) -> web.Response:
         """One JSON body at the end."""
         choices = self._choices
-        texts = [[choices.echo] for _ in choices.generations]
-        logprobs: list[list[TokenLogprob]] = [[] for _ in choices.generations]
+        gathered: list[list[Piece]] = [[Piece(one.index, choices.echo)] for one in choices.generations]
         async with aclosing(choices.pieces()) as pieces:
             async for piece in pieces:
                 self._state.inference.first_token()
-                texts[piece.index].append(piece.text)
-                logprobs[piece.index] += piece.logprobs
-        answers = [
-            Piece(place, "".join(texts[one.index]), self._shown(logprobs[one.index]), one.finish_reason)
-            for place, one in enumerate(choices.best())
-        ]
+                gathered[piece.index].append(self._shown(piece))
+        answers = [replace(joined(gathered[one.index]), index=place) for place, one in enumerate(choices.best())]
         body = self._endpoint.whole(self._head, answers, choices.usage, self._metrics())
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
@@ -176,31 +171,29 @@ class _Answer:
     async def _send_all(self, events: "_EventWriter", first: Piece, rest: AsyncIterator[Piece]) -> None:
         """Each piece that has something to show; text and tokens that show none yet come with the next."""
         endpoint, head = self._endpoint, self._head
-        lengths: dict[int, int] = {}  # of the text sent, by answer
-        held: dict[int, tuple[TokenLogprob, ...]] = {}
+        held: dict[int, Piece] = {}  # by answer; an answer that is not in it has not begun
         async for piece in _chained(first, rest):
-            if piece.index not in lengths:
+            if piece.index not in held:
                 opening = endpoint.opening(head, piece.index)
                 if opening is not None:
                     await events.send(opening)
-                lengths[piece.index] = 0
                 if self._choices.echo:
-                    await events.send(endpoint.piece(head, Piece(piece.index, self._choices.echo), 0))
-                    lengths[piece.index] = len(self._choices.echo)
-            logprobs = held.pop(piece.index, ()) + self._shown(piece.logprobs)
-            if not piece.text and piece.finish_reason is None:
-                held[piece.index] = logprobs
-                continue
-            shown = Piece(piece.index, piece.text, logprobs, piece.finish_reason)
-            await events.send(endpoint.piece(head, shown, lengths[piece.index]))
-            lengths[piece.index] += len(piece.text)
+                    await events.send(endpoint.piece(head, Piece(piece.index, self._choices.echo)))
+                held[piece.index] = Piece(piece.index)
+            whole = joined([held[piece.index], self._shown(piece)])
+            if whole.text or whole.finish_reason is not None:
+                await events.send(endpoint.piece(head, whole))
+                whole = Piece(piece.index)
+            held[piece.index] = whole
         if self._with_usage or self._with_metrics:
             usage = self._choices.usage if self._with_usage else UNSET
             await events.send(endpoint.closing(head, usage, self._metrics()))
 
-    def _shown(self, logprobs: Iterable[TokenLogprob]) -> tuple[TokenLogprob, ...]:
-        """Nothing where they were needed only to choose the best answers."""
-        return tuple(logprobs) if self._with_logprobs else ()
+    def _shown(self, piece: Piece) -> Piece:
+        """Without log-probabilities where they were needed only to choose the best answers."""
+        if not self._with_logprobs:
+            return replace(piece, logprobs=(), offsets=())
+        return replace(piece, offsets=tuple(len(self._choices.echo) + offset for offset in piece.offsets))
 
     def _metrics(self) -> RequestMetrics | UnsetType:
         return self._choices.metrics if self._with_metrics else UNSET

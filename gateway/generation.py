@@ -1,7 +1,7 @@
 """One answer on its way through the engine: its text as it grows, then its figures."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -23,7 +23,19 @@ class Piece:
     index: int
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
+    offsets: tuple[int, ...] = ()  # where in the answer's text each of these tokens begins
     finish_reason: FinishReason | None = None
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """Pieces of one answer, in their order, as one."""
+    return Piece(
+        index=pieces[0].index,
+        text="".join(piece.text for piece in pieces),
+        logprobs=tuple(one for piece in pieces for one in piece.logprobs),
+        offsets=tuple(one for piece in pieces for one in piece.offsets),
+        finish_reason=pieces[-1].finish_reason,
+    )
 
 
 class Generation:
@@ -53,6 +65,11 @@ class Generation:
         """Why it ended, in OpenAI's words."""
         return "length" if self._text.finish_reason is EngineFinishReason.LENGTH else "stop"
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the answer is whole."""
+        return self._text.finish_reason is not None
+
     async def pieces(self) -> AsyncGenerator[Piece]:
         """The pieces of the answer, at least two.
 
@@ -77,12 +94,13 @@ class Generation:
     def _add(self, delta: TokenDelta) -> Piece:
         """What a delta adds."""
         num_before = self.num_output_tokens
-        text, num_shown = self._text.add(delta)
+        text, offsets = self._text.add(delta)
         num_added = self.num_output_tokens - num_before
         self._gateway.metrics.count_tokens(generated=num_added)
         self.total_logprob += sum(logprobs.drawn for logprobs in delta.logprobs[:num_added])
-        shown = zip(delta.token_ids[:num_shown], delta.logprobs, strict=False)
-        return Piece(self.index, text, tuple(self._named(token_id, logprobs) for token_id, logprobs in shown))
+        shown = zip(offsets, delta.token_ids, delta.logprobs, strict=False)  # no log-probabilities where none are asked
+        named = [(offset, self._named(token_id, logprobs)) for offset, token_id, logprobs in shown]
+        return Piece(self.index, text, tuple(one for _, one in named), tuple(offset for offset, _ in named))
 
     def _named(self, token_id: int, logprobs: TokenLogprobs) -> TokenLogprob:
         def spell(spelled_id: int) -> tuple[str, list[int]]:

@@ -105,6 +105,30 @@ def test_completions_give_log_probabilities_in_their_own_shape(client) -> None:
         assert likeliest[token] == value
 
 
+@pytest.mark.parametrize("stop", [None, ["o", "ally"]])
+def test_offsets_are_the_same_streamed_and_whole(client, stop) -> None:
+    """With characters of several tokens and text that waits for a stop string; an offset never lies past the text."""
+    options = {
+        "model": MODEL,
+        "prompt": "Repeat this text: é東 é東 é東",
+        "max_tokens": 20,
+        "temperature": 1.2,
+        "seed": 5,
+    }
+    options |= {"logprobs": 1, "stop": stop}
+    whole = client.completions.create(**options).choices[0]
+    offsets = [
+        offset
+        for chunk in client.completions.create(**options, stream=True)
+        if chunk.choices[0].logprobs is not None
+        for offset in chunk.choices[0].logprobs.text_offset
+    ]
+
+    assert offsets == whole.logprobs.text_offset == sorted(offsets)
+    if stop is None:
+        assert offsets[-1] <= len(whole.text)
+
+
 def test_best_of_returns_the_likeliest(client) -> None:
     """By the mean log-probability of its tokens; the tokens of all are counted."""
     options = {"model": MODEL, "prompt": "The quiet fox", "max_tokens": 8, "temperature": 1.5, "seed": 3}

@@ -102,6 +102,51 @@ def test_a_prompt_that_the_engine_refuses_fails_alone(llm) -> None:
     assert "token ids must lie between" in (bad.answers[0].error or "")
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"allowed_token_ids": [10**6]},
+        {"allowed_token_ids": [-1]},
+        {"logit_bias": {10**6: 1.0}},
+        {"stop_token_ids": [10**6], "min_tokens": 3},
+        {"logprobs": -1},
+    ],
+)
+def test_parameters_of_nonsense_fail_their_request_alone(llm, bad) -> None:
+    """What the engine cannot take in must not end its step, where others are."""
+    good = SamplingParams(max_tokens=3, temperature=0, ignore_eos=True)
+    outputs = llm.generate(PROMPTS[:3], [good, SamplingParams(max_tokens=3, **bad), good])
+
+    reasons = [output.answers[0].finish_reason for output in outputs]
+    assert reasons == [FinishReason.LENGTH, FinishReason.ERROR, FinishReason.LENGTH]
+
+
+def test_parameters_of_a_wrong_type_are_refused_by_name(llm) -> None:
+    """Before anything starts."""
+    with pytest.raises(RequestError, match=r"of prompt 0: Expected `float`, got `str` - at `\$.temperature`"):
+        llm.generate("x", SamplingParams(temperature="1"))
+
+
+def test_one_string_is_one_string(llm) -> None:
+    """Not its letters."""
+    plain = llm.generate("The quiet fox", SamplingParams(max_tokens=12, temperature=0))[0].answers[0]
+    options = {"max_tokens": 12, "temperature": 0, "speculation": "ngram", "bad_words": "zzzz", "stop": "zzzz"}
+
+    assert llm.generate("The quiet fox", SamplingParams(**options))[0].answers[0] == plain
+    with pytest.raises(RequestError, match="n must be at least 1"):
+        llm.generate("x", SamplingParams(n=0))
+
+
+def test_a_loop_that_closes_over_its_streams_harms_nobody(llm) -> None:
+    """The engine goes on, though it still has tokens for a loop that is no more."""
+    loop = asyncio.new_event_loop()
+    stream = llm.stream("The quiet fox", SamplingParams(max_tokens=1500, ignore_eos=True))
+    loop.run_until_complete(anext(stream))
+    loop.close()
+
+    assert llm.generate("The quiet fox", SamplingParams(max_tokens=40, ignore_eos=True))[0].answers[0].error is None
+
+
 def test_a_closed_engine_says_so() -> None:
     """Closing twice is fine."""
     llm = LLM(str(target_path()), num_threads=1)
