@@ -66,7 +66,10 @@ def can_decode(head_dim: int, rotary_dim: int, hidden_size: int, intermediate_si
 
 
 class Decoder:
-    """A model's layers, embedding and output, bound to a KV cache. `can_decode` tells which models it takes."""
+    """A model's layers, embedding and output, bound to a KV cache. `can_decode` tells which models it takes.
+
+    Its scratch memory serves one caller at a time.
+    """
 
     def __init__(
         self,
