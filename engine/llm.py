@@ -258,43 +258,45 @@ class LLM:
         def given(asked: float | None, name: str, neutral: float) -> float:
             return default.get(name, neutral) if asked is None else asked
 
-        seed = secrets.randbits(63) if params.seed is None else params.seed
+        drawn = protocol.SamplingParams(
+            seed=(secrets.randbits(63) if params.seed is None else params.seed) % 2**64,
+            max_tokens=params.max_tokens or room,
+            min_tokens=params.min_tokens,
+            temperature=given(params.temperature, "temperature", 1.0),
+            top_p=given(params.top_p, "top_p", 1.0),
+            top_k=max(0, int(given(params.top_k, "top_k", 0))),
+            min_p=given(params.min_p, "min_p", 0.0),
+            typical_p=params.typical_p,
+            frequency_penalty=params.frequency_penalty,
+            presence_penalty=params.presence_penalty,
+            repetition_penalty=given(params.repetition_penalty, "repetition_penalty", 1.0),
+            logit_bias=dict(params.logit_bias),
+            allowed_token_ids=tuple(params.allowed_token_ids),
+            bad_words=self._tokenizer.encode_words(_several(params.bad_words)),
+            stop_token_ids=tuple(params.stop_token_ids),
+            max_time=params.max_time,
+            ignore_eos=params.ignore_eos,
+            num_logprobs=params.logprobs,
+        )
+        try:
+            msgspec.convert(msgspec.to_builtins(drawn), protocol.SamplingParams)
+        except msgspec.ValidationError as error:
+            raise RequestError(f"sampling parameters of prompt {index}: {error}") from error
+        methods = tuple(name for name in _several(params.speculation) if name != "off")
+        speculation = SpeculationParams(methods, hello.max_speculation_tokens) if methods else SpeculationParams()
         ends = frozenset((*hello.eos_token_ids, *params.stop_token_ids))
-        growing = []
-        for number in range(params.n):
-            drawn = protocol.SamplingParams(
-                seed=(seed + number) % 2**64,
-                max_tokens=params.max_tokens or room,
-                min_tokens=params.min_tokens,
-                temperature=given(params.temperature, "temperature", 1.0),
-                top_p=given(params.top_p, "top_p", 1.0),
-                top_k=max(0, int(given(params.top_k, "top_k", 0))),
-                min_p=given(params.min_p, "min_p", 0.0),
-                typical_p=params.typical_p,
-                frequency_penalty=params.frequency_penalty,
-                presence_penalty=params.presence_penalty,
-                repetition_penalty=given(params.repetition_penalty, "repetition_penalty", 1.0),
-                logit_bias=dict(params.logit_bias),
-                allowed_token_ids=tuple(params.allowed_token_ids),
-                bad_words=self._tokenizer.encode_words(_several(params.bad_words)),
-                stop_token_ids=tuple(params.stop_token_ids),
-                max_time=params.max_time,
-                ignore_eos=params.ignore_eos,
-                num_logprobs=params.logprobs,
+        return [
+            _Growing(
+                Submit(
+                    request_id=secrets.token_hex(12),
+                    prompt_ids=ids,
+                    params=msgspec.structs.replace(drawn, seed=(drawn.seed + number) % 2**64),
+                    speculation=speculation,
+                ),
+                AnswerText(self._tokenizer.decode, _several(params.stop), ends),
             )
-            try:
-                msgspec.convert(msgspec.to_builtins(drawn), protocol.SamplingParams)
-            except msgspec.ValidationError as error:
-                raise RequestError(f"sampling parameters of prompt {index}: {error}") from error
-            speculation = SpeculationParams(_several(params.speculation), hello.max_speculation_tokens)
-            submit = Submit(
-                request_id=secrets.token_hex(12),
-                prompt_ids=ids,
-                params=drawn,
-                speculation=speculation if params.speculation else SpeculationParams(),
-            )
-            growing.append(_Growing(submit, AnswerText(self._tokenizer.decode, _several(params.stop), ends)))
-        return growing
+            for number in range(params.n)
+        ]
 
     def _start(self, growing: _Growing, sink: Callable[[TokenDelta | None], None]) -> None:
         with self._lock:

@@ -131,14 +131,7 @@ class PagedModel:
     def forward(
         self, token_ids: torch.Tensor, positions: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor
     ) -> torch.Tensor:
-        """Runs the rows, writes their keys and values, and returns float32 logits (num_logit_rows, vocab_size).
-
-        Args:
-            token_ids: (num_rows,) int64
-            positions: (num_rows,) int64
-            batch: where the rows belong
-            logit_rows: (num_logit_rows,) int64, the rows whose logits are wanted, at least one
-        """
+        """As `ServedModel.forward`."""
         self.attention.batch = batch
         self.attention.num_forwards += 1
         try:

@@ -133,6 +133,8 @@ def test_one_string_is_one_string(llm) -> None:
     options = {"max_tokens": 12, "temperature": 0, "speculation": "ngram", "bad_words": "zzzz", "stop": "zzzz"}
 
     assert llm.generate("The quiet fox", SamplingParams(**options))[0].answers[0] == plain
+    off = SamplingParams(max_tokens=12, temperature=0, speculation="off")
+    assert llm.generate("The quiet fox", off)[0].answers[0] == plain
     with pytest.raises(RequestError, match="n must be at least 1"):
         llm.generate("x", SamplingParams(n=0))
 
