@@ -12,7 +12,7 @@ import torch
 from outrider.engine.blocks import BlockPool
 from outrider.engine.config import BLOCK_SIZE, EngineConfig
 from outrider.engine.drafting import Drafting
-from outrider.engine.drawing import DrawnRow, draw, fill_masks
+from outrider.engine.drawing import DrawnRow, draw, fill_masks, prompt_logprobs
 from outrider.engine.errors import LoadError, MissingGrammarError, RequestError, first_line
 from outrider.engine.hub import checkpoint_folder
 from outrider.engine.memory import max_model_len, num_kv_blocks, peak_resident_bytes, resident_bytes
@@ -24,6 +24,7 @@ from outrider.engine.protocol import (
     LoadGrammar,
     Submit,
     TokenDelta,
+    TokenLogprobs,
 )
 from outrider.engine.runner import ModelRunner
 from outrider.engine.sampler import Sampler
@@ -128,7 +129,7 @@ class EngineCore:
         ):
             if not all(0 <= token_id < self.vocab_size for token_id in named_ids):
                 raise RequestError(f"{name} must name tokens between 0 and {self.vocab_size - 1}")
-        if not all(params.bad_words) or (params.num_logprobs or 0) < 0:
+        if not all(params.bad_words) or min(params.num_logprobs or 0, params.num_prompt_logprobs or 0) < 0:
             raise RequestError("bad_words must not be empty, and log-probabilities not less than none")
         if len(submit.output_ids) >= submit.params.max_tokens:
             raise RequestError("the request has emitted all its tokens already")
@@ -175,7 +176,8 @@ class EngineCore:
         ending = [row for row in rows if row.reaches_end]
         self._drafting.fill(ending)
         masks = fill_masks(ending, self.vocab_size)
-        logits = self._runner.run(rows)
+        logits, prompt_logits = self._runner.run(rows)
+        prompt_logprobs(rows, prompt_logits)
         drawn = draw(self._sampler, ending, logits, masks)
         deltas = ended + self._commit_all(rows, ending, drawn, started)
         self._num_steps += 1
@@ -271,13 +273,16 @@ class EngineCore:
         sequence.num_computed += len(kept) - 1  # accepted drafts are computed, the last token is not
         self.scheduler.publish(sequence)
         now = time.monotonic()
+        of_prompt: list[TokenLogprobs] = []
         if sequence.first_token is None:
             sequence.first_token = now
+            of_prompt = sequence.prompt_logprobs
         logprobs = drawn.logprobs[: len(kept)]
         if reason is None:
-            return TokenDelta(sequence.request_id, kept, logprobs)
+            return TokenDelta(sequence.request_id, kept, logprobs, of_prompt)
         self._forget(sequence)
-        return TokenDelta(sequence.request_id, kept, logprobs, finish_reason=reason, figures=sequence.figures(now))
+        figures = sequence.figures(now)
+        return TokenDelta(sequence.request_id, kept, logprobs, of_prompt, finish_reason=reason, figures=figures)
 
     def _reason_to_end(self, sequence: Sequence) -> FinishReason | None:
         params = sequence.params

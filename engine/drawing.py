@@ -20,6 +20,8 @@ from outrider.structured.mask import allocate_bitmask
 
 logger = logging.getLogger("outrider.engine")
 
+LOWEST_LOGPROB = -9999.0  # stands for minus infinity, which JSON does not have; OpenAI's choice too
+
 
 def fill_masks(rows: SequenceOf[StepRow], vocab_size: int) -> dict[str, torch.Tensor]:
     """The grammar masks of each constrained request, and its draft cut to what the grammar allows.
@@ -95,6 +97,23 @@ def draw(
     return drawn
 
 
+def prompt_logprobs(rows: SequenceOf[StepRow], logits: torch.Tensor) -> None:
+    """Gives each sequence what the model thinks of the prompt tokens that a step has read.
+
+    Args:
+        rows: of the step
+        logits: (sum of len(row.prompt_places), vocab_size) float32
+    """
+    first = 0
+    for row in rows:
+        places, sequence = row.prompt_places, row.sequence
+        mine = logits[first : first + len(places)]
+        first += len(places)
+        for place, values in zip(places, mine, strict=True):
+            count = sequence.params.num_prompt_logprobs or 0
+            sequence.prompt_logprobs.append(_report(values, sequence.token_ids[place + 1], count))
+
+
 def _logprobs(
     places: list[int],
     rows: list[SampleRow],
@@ -109,12 +128,19 @@ def _logprobs(
         if token_id is None:
             found.append(TokenLogprobs(0.0, [], []))
             continue
-        values = (processed[place] if params.processed_logprobs else row).log_softmax(-1)
-        best = values.topk(min(params.num_logprobs or 0, len(values)))
-        # What is impossible has no logarithm that JSON could carry.
-        top = [(i, v) for i, v in zip(best.indices.tolist(), best.values.tolist(), strict=True) if v > -math.inf]
-        found.append(TokenLogprobs(float(values[token_id]), [i for i, _ in top], [v for _, v in top]))
+        found.append(
+            _report(processed[place] if params.processed_logprobs else row, token_id, params.num_logprobs or 0)
+        )
     return found
+
+
+def _report(logits: torch.Tensor, token_id: int, count: int) -> TokenLogprobs:
+    """Of one row (vocab_size,): a token's log-probability, and the `count` likeliest tokens."""
+    values = logits.log_softmax(-1)
+    best = values.topk(min(count, len(values)))
+    # What is impossible has no logarithm that JSON could carry.
+    top = [(i, v) for i, v in zip(best.indices.tolist(), best.values.tolist(), strict=True) if v > -math.inf]
+    return TokenLogprobs(max(float(values[token_id]), LOWEST_LOGPROB), [i for i, _ in top], [v for _, v in top])
 
 
 def _walk(grammar: Grammar, row: StepRow, bitmask: torch.Tensor) -> int:

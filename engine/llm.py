@@ -47,6 +47,7 @@ class SamplingParams:
     seed: int | None = None  # random
     n: int = 1
     logprobs: int | None = None  # how many of the likeliest tokens to report at each place
+    prompt_logprobs: int | None = None  # the same of the prompt
     speculation: str | Sequence[str] = ()  # proposers that may draft
 
 
@@ -67,6 +68,7 @@ class Output:
 
     prompt_token_ids: tuple[int, ...]
     answers: tuple[Answer, ...]
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()  # of its second token and all behind it, where asked for
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class _Growing:
     pieces: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
     error: str | None = None
 
     def add(self, delta: TokenDelta) -> str:
@@ -88,6 +91,7 @@ class _Growing:
         self.pieces.append(text)
         self.token_ids += delta.token_ids[:num_added]
         self.logprobs += delta.logprobs[:num_added]
+        self.prompt_logprobs += delta.prompt_logprobs
         self.error = delta.error
         return text
 
@@ -229,7 +233,11 @@ class LLM:
             for growing in running.values():
                 self._stop(growing)
         return [
-            Output(tuple(answers[0].submit.prompt_ids), tuple(growing.answer() for growing in answers))
+            Output(
+                tuple(answers[0].submit.prompt_ids),
+                tuple(growing.answer() for growing in answers),
+                tuple(answers[0].prompt_logprobs),
+            )
             for answers in several
         ]
 
@@ -277,6 +285,7 @@ class LLM:
             max_time=params.max_time,
             ignore_eos=params.ignore_eos,
             num_logprobs=params.logprobs,
+            num_prompt_logprobs=params.prompt_logprobs,
         )
         try:
             msgspec.convert(msgspec.to_builtins(drawn), protocol.SamplingParams)

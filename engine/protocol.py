@@ -42,6 +42,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     ignore_eos: bool = False
     num_logprobs: int | None = None  # how many of the likeliest tokens to report; 0: the drawn one alone; None: nothing
     processed_logprobs: bool = False  # of what tokens are drawn from, instead of the model's own
+    num_prompt_logprobs: int | None = None  # the same of the prompt's tokens, always the model's own
 
 
 class SpeculationParams(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -132,6 +133,7 @@ class TokenDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     token_ids: list[int]
     logprobs: list[TokenLogprobs] = []  # one for each token, where asked for
+    prompt_logprobs: list[TokenLogprobs] = []  # with the first token, of the prompt's second token and all behind it
     finish_reason: FinishReason | None = None
     error: str | None = None
     needs_grammar: bool = False  # with an error: load the grammar again and submit again

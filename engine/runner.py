@@ -16,21 +16,24 @@ class ModelRunner:
         self._model = model
         self._block_size = block_size
 
-    def run(self, rows: SequenceOf[StepRow]) -> torch.Tensor:
+    def run(self, rows: SequenceOf[StepRow]) -> tuple[torch.Tensor, torch.Tensor]:
         """Computes the rows' tokens and drafts.
 
         Returns:
-            float32 logits (num_logit_rows, vocab_size): for each row that reaches its end, in order, one behind the
-            sequence's newest token and one behind each drafted token.
+            two tensors of float32 logits, (num_logit_rows, vocab_size). The first: for each row that reaches its end,
+            in order, one behind the sequence's newest token and one behind each drafted token. The second: those of
+            the rows' `prompt_places`, in order.
         """
         token_ids: list[int] = []
         positions: list[int] = []
         row_sequence: list[int] = []
         write_block: list[int] = []
         logit_rows: list[int] = []
+        prompt_rows: list[int] = []
         for index, row in enumerate(rows):
             sequence = row.sequence
             start, stop = sequence.num_computed, sequence.num_computed + row.num_tokens + len(row.draft)
+            prompt_rows += [len(token_ids) + place - start for place in row.prompt_places]
             token_ids += sequence.token_ids[start : start + row.num_tokens]
             token_ids += row.draft
             positions += range(start, stop)
@@ -50,6 +53,6 @@ class ModelRunner:
             write_block=torch.tensor(write_block),
             write_offset=position % self._block_size,
         )
-        wanted = torch.tensor(logit_rows or [0])
+        wanted = torch.tensor([*logit_rows, *prompt_rows] or [0])
         logits = self._model.forward(torch.tensor(token_ids), position, batch, wanted)
-        return logits[: len(logit_rows)]
+        return logits[: len(logit_rows)], logits[len(logit_rows) :][: len(prompt_rows)]

@@ -8,6 +8,9 @@ from outrider.engine.blocks import BlockPool
 from outrider.engine.prefix import extend_digests
 from outrider.engine.sequence import Sequence, Status
 
+# Tokens of one request in a step whose logits are all needed, each as wide as the vocabulary.
+MAX_PROMPT_LOGITS = 256
+
 
 @dataclass(slots=True)
 class StepRow:
@@ -26,6 +29,15 @@ class StepRow:
     def reaches_end(self) -> bool:
         """Whether the step computes the sequence's newest token, so that the next one can be drawn."""
         return self.sequence.num_computed + self.num_tokens == len(self.sequence.token_ids)
+
+    @property
+    def prompt_places(self) -> range:
+        """The positions whose logits tell of the prompt token behind them, where that is asked for and not known."""
+        sequence = self.sequence
+        if not sequence.needs_prompt_logits:
+            return range(0)
+        stop = min(sequence.num_computed + self.num_tokens, sequence.num_prompt_tokens - 1)
+        return range(max(sequence.num_computed, len(sequence.prompt_logprobs)), stop)
 
 
 _rank = attrgetter("rank")
@@ -82,8 +94,7 @@ class Scheduler:
         index = 0
         while index < len(self.running):
             sequence = self.running[index]
-            missing = len(sequence.token_ids) - sequence.num_computed
-            num_tokens = min(missing, 1 + spare)
+            num_tokens = min(self._num_missing(sequence), 1 + spare)
             if not self._reserve(sequence, sequence.num_computed + num_tokens):
                 break  # the sequence itself was the last and is waiting again
             rows.append(StepRow(sequence, num_tokens))
@@ -131,7 +142,7 @@ class Scheduler:
             if sequence.first_scheduled is None:
                 sequence.num_cached_tokens = min(sequence.num_computed, sequence.num_prompt_tokens)
                 self.num_cached_tokens += sequence.num_cached_tokens
-            num_tokens = min(len(sequence.token_ids) - sequence.num_computed, spare)
+            num_tokens = min(self._num_missing(sequence), spare)
             self.blocks.grow(sequence.block_ids, sequence.num_computed + num_tokens)
             self.waiting.pop(0)
             insort(self.running, sequence, key=_rank)
@@ -141,6 +152,11 @@ class Scheduler:
             if self._prefix_caching:
                 coming.update(sequence.digests[sequence.num_published :])
         return spare
+
+    def _num_missing(self, sequence: Sequence) -> int:
+        """How many tokens of it a step may compute."""
+        num_missing = len(sequence.token_ids) - sequence.num_computed
+        return min(num_missing, MAX_PROMPT_LOGITS) if sequence.needs_prompt_logits else num_missing
 
     def _coming_blocks(self) -> set[bytes]:
         """The digests of full blocks that running prompts are about to compute."""
@@ -169,8 +185,11 @@ class Scheduler:
         sequence.num_published = max(sequence.num_published, num_full)
 
     def _share_prefix(self, sequence: Sequence) -> None:
-        """Begins with blocks that others have computed; one token at least stays to be computed."""
-        if self._prefix_caching:
+        """Begins with blocks that others have computed; one token at least stays to be computed.
+
+        Whose logits are needed must be computed, whether its keys and values are there or not.
+        """
+        if self._prefix_caching and not sequence.needs_prompt_logits:
             size = self.blocks.block_size
             num_full = (len(sequence.token_ids) - 1) // size
             extend_digests(sequence.digests, sequence.token_ids, num_full, size, sequence.cache_salt)

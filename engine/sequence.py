@@ -4,7 +4,13 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from outrider.engine.protocol import RequestFigures, SamplingParams, SpeculationFigures, SpeculationParams
+from outrider.engine.protocol import (
+    RequestFigures,
+    SamplingParams,
+    SpeculationFigures,
+    SpeculationParams,
+    TokenLogprobs,
+)
 from outrider.speculative.proposer import DraftCounts
 
 if TYPE_CHECKING:  # the scheduler's records need no grammar library
@@ -43,6 +49,7 @@ class Sequence:
     digests: list[bytes] = field(default_factory=list)  # of its full blocks, as far as they were needed
     num_published: int = 0  # leading blocks that others can share, or that were shared with it
     num_cached_tokens: int = 0  # of the prompt, not computed because their KV was there when it started
+    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)  # as far as the prompt is computed
     first_scheduled: float | None = None
     first_token: float | None = None
     num_steps: int = 0
@@ -53,6 +60,11 @@ class Sequence:
     def num_output_tokens(self) -> int:
         """How many tokens follow the prompt."""
         return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def needs_prompt_logits(self) -> bool:
+        """Whether the model's opinion of a prompt token is asked for and not known yet."""
+        return self.params.num_prompt_logprobs is not None and len(self.prompt_logprobs) < self.num_prompt_tokens - 1
 
     @property
     def rank(self) -> tuple[int, int]:

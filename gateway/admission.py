@@ -123,8 +123,6 @@ def _num_logprobs(request: ChatRequest | CompletionRequest) -> int | None:
 def _echo(gateway: Gateway, request: ChatRequest | CompletionRequest, prompt_ids: list[int]) -> str:
     if not isinstance(request, CompletionRequest) or not request.echo:
         return ""
-    if request.logprobs is not None:
-        raise invalid("`echo` with `logprobs` is not supported: leave one of them out", "echo")
     return request.prompt if isinstance(request.prompt, str) else gateway.tokenizer.decode(prompt_ids)
 
 
@@ -184,6 +182,7 @@ def sampling_params(
         max_time=request.max_time,
         ignore_eos=bool(request.ignore_eos),
         num_logprobs=_num_logprobs(request),
+        num_prompt_logprobs=request.logprobs if isinstance(request, CompletionRequest) and request.echo else None,
         processed_logprobs=request.logprobs_mode == "processed_logprobs",
     )
 

@@ -39,8 +39,10 @@ def _logprobs(piece: Piece) -> TextLogprobs | None:
     )
 
 
-def _likeliest(token: TokenLogprob) -> dict[str, float]:
-    """By the tokens' text, the drawn one with them. Of tokens that look alike the likeliest counts."""
+def _likeliest(token: TokenLogprob) -> dict[str, float] | None:
+    """By the tokens' text, the token itself with them. Of tokens that look alike the likeliest counts."""
+    if token.logprob is None:
+        return None
     found = {top.token: top.logprob for top in reversed(token.top_logprobs)}
     found.setdefault(token.token, token.logprob)
     return found

@@ -122,12 +122,14 @@ class _Answer:
     async def whole(self) -> web.Response:
         """One JSON body at the end."""
         choices = self._choices
-        gathered: list[list[Piece]] = [[Piece(one.index, choices.echo)] for one in choices.generations]
+        gathered: list[list[Piece]] = [[] for _ in choices.generations]
         async with aclosing(choices.pieces()) as pieces:
             async for piece in pieces:
                 self._state.inference.first_token()
                 gathered[piece.index].append(self._shown(piece))
-        answers = [replace(joined(gathered[one.index]), index=place) for place, one in enumerate(choices.best())]
+        answers = [
+            replace(joined([one.echo, *gathered[one.index]]), index=place) for place, one in enumerate(choices.best())
+        ]
         body = self._endpoint.whole(self._head, answers, choices.usage, self._metrics())
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
@@ -178,7 +180,7 @@ class _Answer:
                 if opening is not None:
                     await events.send(opening)
                 if self._choices.echo:
-                    await events.send(endpoint.piece(head, Piece(piece.index, self._choices.echo)))
+                    await events.send(endpoint.piece(head, self._choices.generations[piece.index].echo))
                 held[piece.index] = Piece(piece.index)
             whole = joined([held[piece.index], self._shown(piece)])
             if whole.text or whole.finish_reason is not None:

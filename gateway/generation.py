@@ -4,8 +4,10 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import accumulate
 
 from outrider.engine.answer_text import AnswerText
+from outrider.engine.detokenizer import Detokenizer
 from outrider.engine.protocol import FinishReason as EngineFinishReason
 from outrider.engine.protocol import RequestFigures, TokenDelta, TokenLogprobs
 from outrider.gateway.admission import Admitted
@@ -53,7 +55,21 @@ class Generation:
         self._gateway = gateway
         self._admitted = admitted
         self._submit = admitted.submits[index]
+        self._prompt_logprobs: list[TokenLogprobs] = []
         self._text = AnswerText(gateway.tokenizer.decode, admitted.stops, admitted.stop_token_ids)
+
+    @property
+    def echo(self) -> Piece:
+        """What the answer begins with, known once its first piece is: the prompt's text where that is asked for."""
+        if not self._prompt_logprobs:
+            return Piece(self.index, self._admitted.echo)
+        prompt_ids = self._submit.prompt_ids
+        detokenizer = Detokenizer(self._gateway.tokenizer.decode)
+        offsets = [0, *accumulate(len(detokenizer.add(token_id)) for token_id in prompt_ids[:-1])]
+        text, raw = self._spelled(prompt_ids[0])
+        first = TokenLogprob(text, None, raw, [])
+        named = [self._named(*pair) for pair in zip(prompt_ids[1:], self._prompt_logprobs, strict=True)]
+        return Piece(self.index, self._admitted.echo, (first, *named), tuple(offsets))
 
     @property
     def num_output_tokens(self) -> int:
@@ -93,6 +109,7 @@ class Generation:
 
     def _add(self, delta: TokenDelta) -> Piece:
         """What a delta adds."""
+        self._prompt_logprobs += delta.prompt_logprobs
         num_before = self.num_output_tokens
         text, offsets = self._text.add(delta)
         num_added = self.num_output_tokens - num_before
@@ -103,13 +120,14 @@ class Generation:
         return Piece(self.index, text, tuple(one for _, one in named), tuple(offset for offset, _ in named))
 
     def _named(self, token_id: int, logprobs: TokenLogprobs) -> TokenLogprob:
-        def spell(spelled_id: int) -> tuple[str, list[int]]:
-            raw = self._gateway.tokenizer.token_bytes(spelled_id)
-            return raw.decode(errors="replace"), list(raw)
-
         top = []
         for top_id, value in zip(logprobs.top_ids, logprobs.top, strict=True):
-            text, raw = spell(top_id)
+            text, raw = self._spelled(top_id)
             top.append(TopLogprob(text, value, raw))
-        text, raw = spell(token_id)
+        text, raw = self._spelled(token_id)
         return TokenLogprob(text, logprobs.drawn, raw, top)
+
+    def _spelled(self, token_id: int) -> tuple[str, list[int]]:
+        """A token's text, as far as it is one, and its bytes."""
+        raw = self._gateway.tokenizer.token_bytes(token_id)
+        return raw.decode(errors="replace"), list(raw)

@@ -68,10 +68,10 @@ class TopLogprob(msgspec.Struct, frozen=True):
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
-    """One token of an answer, natural log-probabilities."""
+    """One token of an answer, natural log-probabilities; the first token of a prompt has none."""
 
     token: str
-    logprob: float
+    logprob: float | None
     bytes: list[int]
     top_logprobs: list[TopLogprob]
 
@@ -87,8 +87,8 @@ class TextLogprobs(msgspec.Struct, frozen=True):
     """Of a completion, or of a piece of it; offsets are characters of the whole text."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

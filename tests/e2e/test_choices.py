@@ -1,5 +1,6 @@
 """Several answers to one request, and what they say of their probabilities; the openai client, unmodified."""
 
+import itertools
 import math
 from collections import defaultdict
 
@@ -151,6 +152,27 @@ def test_echo_begins_with_the_prompt(client) -> None:
     assert "".join(chunk.choices[0].text for chunk in streamed) == f"The quiet fox{plain}"
 
 
+def test_echo_with_logprobs_scores_the_prompt(client) -> None:
+    """As OpenAI had it and evaluation harnesses use it: the first token has none, offsets tile the text."""
+    options = {"model": MODEL, "prompt": "The quiet fox sleeps", "max_tokens": 4, "temperature": 0, "logprobs": 2}
+    for _ in range(2):  # the second time its keys and values are in the cache
+        whole = client.completions.create(**options, echo=True).choices[0]
+        logprobs = whole.logprobs
+
+        assert logprobs.token_logprobs[0] is None
+        assert logprobs.top_logprobs[0] is None
+        assert all(value <= 0 for value in logprobs.token_logprobs[1:])
+        assert all(2 <= len(top) <= 3 for top in logprobs.top_logprobs[1:])
+        begins = [*logprobs.text_offset, len(whole.text)]
+        assert "".join(whole.text[a:b] for a, b in itertools.pairwise(begins)) == whole.text
+        shown = [whole.text[a:b] for a, b in itertools.pairwise(begins)]
+        assert (shown[0], shown[1:]) == ("", logprobs.tokens[1:])  # the begin token shows no text
+    streamed = list(client.completions.create(**options, echo=True, stream=True))
+    scored = [chunk.choices[0].logprobs for chunk in streamed if chunk.choices[0].logprobs]
+    assert [value for one in scored for value in one.token_logprobs] == pytest.approx(logprobs.token_logprobs, abs=1e-6)
+    assert [offset for one in scored for offset in one.text_offset] == logprobs.text_offset
+
+
 def test_bad_and_allowed_tokens_hold_in_the_answer(client) -> None:
     """Words that the answer had are gone, and nothing but what is allowed comes."""
     options = {"model": MODEL, "prompt": "Repeat this text: fox fox fox fox", "max_tokens": 16, "temperature": 0}
@@ -174,7 +196,6 @@ def test_bad_and_allowed_tokens_hold_in_the_answer(client) -> None:
         ("chat", {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ("text", {"n": 3, "best_of": 2}, "best_of"),
         ("text", {"best_of": 2, "stream": True}, "best_of"),
-        ("text", {"echo": True, "logprobs": 1}, "echo"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_by_name(client, call, body, param) -> None:

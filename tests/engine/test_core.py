@@ -170,14 +170,14 @@ def test_a_request_whose_numbers_break_fails_alone(make_core) -> None:
     run_model = core._runner.run
 
     def run_with_nan(rows):
-        logits = run_model(rows)
+        logits, prompt_logits = run_model(rows)
         place = 0
         for row in rows:
             if row.reaches_end:
                 if row.sequence.request_id == "nan":
                     logits[place] = float("nan")
                 place += 1 + len(row.draft)
-        return logits
+        return logits, prompt_logits
 
     core._runner.run = run_with_nan
     deltas = run_deltas(core, [*items, broken_row])
@@ -186,6 +186,30 @@ def test_a_request_whose_numbers_break_fails_alone(make_core) -> None:
     assert "the model's output is no number" in deltas["nan"][-1].error
     del deltas["nan"]
     assert expected == {name: [t for d in mine for t in d.token_ids] for name, mine in deltas.items()}
+
+
+def test_prompt_logprobs_are_the_models(make_core, tiny_folder) -> None:
+    """Of every token but the first, whatever is cached, in pieces, and when the request is preempted half way."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32).eval()
+    every = [prompt[:100] for prompt in prompts(6, longest=45)]
+    items = [
+        submit(f"r{i}", prompt, num_prompt_logprobs=3, max_tokens=60, ignore_eos=True) for i, prompt in enumerate(every)
+    ]
+    cramped = make_core(dtype="float32", kv_memory_bytes=140_000, max_num_seqs=8)
+    for core in (make_core(dtype="float32"), make_core(dtype="float32", max_num_batched_tokens=64), cramped):
+        run(core, [submit("before", every[0])])  # its keys and values are in the cache
+        deltas = run_deltas(core, items)
+
+        for index, prompt in enumerate(every):
+            with torch.inference_mode():
+                values = model(torch.tensor([prompt])).logits[0].log_softmax(-1)
+            first, *later = deltas[f"r{index}"]
+            assert not any(delta.prompt_logprobs for delta in later)
+            assert len(first.prompt_logprobs) == len(prompt) - 1
+            for place, found in enumerate(first.prompt_logprobs):
+                assert found.drawn == pytest.approx(float(values[place, prompt[place + 1]]), abs=1e-4)
+                assert found.top == pytest.approx(values[place].topk(3).values.tolist(), abs=1e-4)
+    assert cramped.stats().total_preemptions > 0
 
 
 def test_a_request_that_forbids_every_token_fails_alone(make_core) -> None:

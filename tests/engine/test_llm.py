@@ -59,6 +59,14 @@ def test_conversations_are_rendered_by_the_template(llm) -> None:
     assert len(cut.answers[0].logprobs) == len(cut.answers[0].token_ids)
 
 
+def test_a_prompt_can_be_scored(llm) -> None:
+    """Every token of it but the first."""
+    (output,) = llm.generate("The quiet fox", SamplingParams(max_tokens=1, prompt_logprobs=2))
+
+    assert len(output.prompt_logprobs) == len(output.prompt_token_ids) - 1
+    assert all(len(one.top) == 2 and one.drawn <= one.top[0] for one in output.prompt_logprobs)
+
+
 def test_a_stream_grows_to_the_whole_answer(llm) -> None:
     """Several at once, each on its own."""
     params = SamplingParams(max_tokens=16, temperature=0)
