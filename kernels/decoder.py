@@ -8,13 +8,13 @@ Every row's result has the same bits whatever rows it is computed with.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from outrider.kernels.build import load_library
-from outrider.kernels.linear import Projection
+from outrider.kernels.linear import LinearWeights, Projection, gate_and_up, project
 from outrider.kernels.paged_attention import DTYPES, AttentionBatch, AttentionShape
 
 
@@ -43,11 +43,12 @@ class DecoderLayer:
     """One layer's weights; norms are float32. `window` as in `AttentionOptions`."""
 
     attention_norm: torch.Tensor  # (hidden_size,)
-    query_key_value: Projection
-    attention_output: Projection
+    query_key_value: LinearWeights  # the outputs of queries, then keys, then values
+    attention_output: LinearWeights
     mlp_norm: torch.Tensor  # (hidden_size,)
-    gate_up: Projection
-    down: Projection
+    gate: torch.Tensor  # (intermediate_size, hidden_size)
+    up: torch.Tensor  # (intermediate_size, hidden_size)
+    down: LinearWeights
     query_norm: torch.Tensor | None = None  # (head_dim,)
     key_norm: torch.Tensor | None = None
     window: int | None = None
@@ -74,13 +75,14 @@ class Decoder:
     def __init__(
         self,
         shape: DecoderShape,
-        layers: Sequence[DecoderLayer],
+        layers: Iterable[DecoderLayer],
         *,
         embedding: torch.Tensor,
         final_norm: torch.Tensor,
-        output: Projection,
+        output: LinearWeights,
         block_size: int,
     ) -> None:
+        """Packs the weights of one layer after the other, so that each can be released before the next is read."""
         library = load_library("decoder")
         assert library is not None
         self._run = library.outrider_decoder_run
@@ -90,12 +92,15 @@ class Decoder:
         self._scratch_bytes.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
         self._scratch_bytes.restype = ctypes.c_int64
         self._vocab_size = shape.vocab_size
-        self._layers = (_Layer * len(layers))(*map(_layer, layers))
+        # C holds addresses only: these live as long as the decoder.
+        self._tensors: list[object] = [shape, embedding, final_norm]
+        packed = [self._packed(layer) for layer in layers]
+        self._layers = (_Layer * len(packed))(*packed)
         self._decoder = _Decoder(
             dtype=DTYPES[shape.dtype],
             hidden_size=shape.hidden_size,
             intermediate_size=shape.intermediate_size,
-            num_layers=len(layers),
+            num_layers=len(packed),
             rotary_dim=2 * len(shape.frequency),
             vocab_size=shape.vocab_size,
             norm_epsilon=shape.norm_epsilon,
@@ -113,11 +118,9 @@ class Decoder:
             embedding=embedding.data_ptr(),
             frequency=shape.frequency.data_ptr(),
             final_norm=final_norm.data_ptr(),
-            output=_matrix(output),
+            output=self._matrix(project(output)),
             layers=ctypes.addressof(self._layers),
         )
-        # C holds addresses only: the tensors live as long as this object.
-        self._tensors = (shape, layers, embedding, final_norm, output)
         self._caches: tuple[torch.Tensor, ...] = ()
         self._scratch = torch.empty(0, dtype=torch.uint8)
 
@@ -160,6 +163,30 @@ class Decoder:
         # OpenMP keeps its number of threads by calling thread, torch for the process.
         self._run(ctypes.byref(self._decoder), ctypes.byref(rows), torch.get_num_threads())
         return logits
+
+    def _packed(self, layer: DecoderLayer) -> "_Layer":
+        return _Layer(
+            attention_norm=self._address(layer.attention_norm),
+            mlp_norm=self._address(layer.mlp_norm),
+            query_norm=self._address(layer.query_norm),
+            key_norm=self._address(layer.key_norm),
+            query_key_value=self._matrix(project(layer.query_key_value)),
+            attention_output=self._matrix(project(layer.attention_output)),
+            gate_up=self._matrix(gate_and_up(layer.gate, layer.up)),
+            down=self._matrix(project(layer.down)),
+            window=layer.window or 0,
+            rotates=layer.rotates,
+        )
+
+    def _matrix(self, projection: Projection) -> "_Matrix":
+        panels, bias = self._address(projection.panels), self._address(projection.bias)
+        return _Matrix(panels, bias, projection.num_inputs, projection.num_outputs)
+
+    def _address(self, tensor: torch.Tensor | None) -> int | None:
+        if tensor is None:
+            return None
+        self._tensors.append(tensor)
+        return tensor.data_ptr()
 
 
 class _Matrix(ctypes.Structure):
@@ -219,27 +246,4 @@ class _Rows(ctypes.Structure):
                 "scratch",
             )
         ),
-    )
-
-
-def _matrix(projection: Projection) -> _Matrix:
-    bias = None if projection.bias is None else projection.bias.data_ptr()
-    return _Matrix(projection.panels.data_ptr(), bias, projection.num_inputs, projection.num_outputs)
-
-
-def _layer(layer: DecoderLayer) -> _Layer:
-    def address(tensor: torch.Tensor | None) -> int | None:
-        return None if tensor is None else tensor.data_ptr()
-
-    return _Layer(
-        attention_norm=address(layer.attention_norm),
-        mlp_norm=address(layer.mlp_norm),
-        query_norm=address(layer.query_norm),
-        key_norm=address(layer.key_norm),
-        query_key_value=_matrix(layer.query_key_value),
-        attention_output=_matrix(layer.attention_output),
-        gate_up=_matrix(layer.gate_up),
-        down=_matrix(layer.down),
-        window=layer.window or 0,
-        rotates=layer.rotates,
     )

@@ -18,6 +18,14 @@ PANEL = 64
 
 
 @dataclass(frozen=True, slots=True)
+class LinearWeights:
+    """A linear layer as a checkpoint has it: weight (num_outputs, num_inputs), bias (num_outputs,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Projection:
     """A linear's weight (num_outputs, num_inputs), packed, and its bias (num_outputs,) float32."""
 
@@ -27,10 +35,11 @@ class Projection:
     bias: torch.Tensor | None = None
 
 
-def project(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
+def project(linear: LinearWeights) -> Projection:
     """Packs a linear layer."""
-    num_outputs, num_inputs = weight.shape
-    return Projection(_pack(weight), num_outputs, num_inputs, None if bias is None else bias.float().contiguous())
+    num_outputs, num_inputs = linear.weight.shape
+    bias = None if linear.bias is None else linear.bias.float().contiguous()
+    return Projection(_pack(linear.weight), num_outputs, num_inputs, bias)
 
 
 def gate_and_up(gate: torch.Tensor, up: torch.Tensor) -> Projection:
@@ -45,7 +54,8 @@ class PackedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.projection = project(linear.weight.detach(), None if linear.bias is None else linear.bias.detach())
+        bias = None if linear.bias is None else linear.bias.detach()
+        self.projection = project(LinearWeights(linear.weight.detach(), bias))
         self.dtype = linear.weight.dtype
         self.in_features, self.out_features = linear.in_features, linear.out_features
 

@@ -4,6 +4,7 @@ Owns which models those are and where their weights are found. It trusts nothing
 those of the modules it was made from.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 
 from outrider.engine.config import BLOCK_SIZE
 from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape, can_decode
-from outrider.kernels.linear import Projection, gate_and_up, project
+from outrider.kernels.linear import LinearWeights
 from outrider.kernels.paged_attention import DTYPES, AttentionBatch, allocate_kv
 
 # Pre-norm layers with SwiGLU, rotary positions in halves and one cache per layer; differences within that are read off
@@ -64,17 +65,13 @@ class FusedModel:
             residual_scale=getattr(config, "residual_multiplier", 1.0),
             logit_scale=1.0 / getattr(config, "logits_scaling", 1.0),
         )
-        # The embedding is read row by row, so it stays; a tied output layer is a packed copy of it.
+        # The embedding is read row by row, so it stays; on the CPU a tied output layer is a packed copy of it.
         embedding = body.embed_tokens.weight.detach().contiguous()
-        output = _projection(module.lm_head)
+        output = _linear(module.lm_head)
         module.lm_head = nn.Identity()
-        layers = []
-        for index, layer in enumerate(body.layers):
-            layers.append(_fused_layer(layer, index, config))
-            layer.self_attn, layer.mlp = nn.Identity(), nn.Identity()
         self._decoder = Decoder(
             shape,
-            layers,
+            _take_layers(body.layers, config),
             embedding=embedding,
             final_norm=_norm(body.norm),
             output=output,
@@ -105,16 +102,25 @@ class FusedModel:
         return self._decoder.forward(token_ids, batch, logit_rows)
 
 
+def _take_layers(layers: Any, config: Any) -> Iterator[DecoderLayer]:
+    """The layers' weights, each layer's modules gone once the next one is asked for."""
+    for index, layer in enumerate(layers):
+        yield _fused_layer(layer, index, config)
+        layer.self_attn, layer.mlp = nn.Identity(), nn.Identity()
+
+
 def _fused_layer(layer: Any, index: int, config: Any) -> DecoderLayer:
     attention, mlp = layer.self_attn, layer.mlp
+    gate, up = _gate_and_up(mlp)
     no_rope = getattr(config, "no_rope_layers", None)
     return DecoderLayer(
         attention_norm=_norm(layer.input_layernorm),
         query_key_value=_query_key_value(attention),
-        attention_output=_projection(attention.o_proj),
+        attention_output=_linear(attention.o_proj),
         mlp_norm=_norm(layer.post_attention_layernorm),
-        gate_up=_gate_up(mlp),
-        down=_projection(mlp.down_proj),
+        gate=gate,
+        up=up,
+        down=_linear(mlp.down_proj),
         query_norm=_norm(attention.q_norm) if hasattr(attention, "q_norm") else None,
         key_norm=_norm(attention.k_norm) if hasattr(attention, "k_norm") else None,
         window=attention.sliding_window if hasattr(attention, "sliding_window") else _own_window(config),
@@ -133,22 +139,21 @@ def _norm(norm: Any) -> torch.Tensor:
     return weight.detach().float().contiguous()
 
 
-def _projection(linear: Any) -> Projection:
-    return project(linear.weight.detach(), None if linear.bias is None else linear.bias.detach())
+def _linear(linear: Any) -> LinearWeights:
+    return LinearWeights(linear.weight.detach(), None if linear.bias is None else linear.bias.detach())
 
 
-def _query_key_value(attention: Any) -> Projection:
+def _query_key_value(attention: Any) -> LinearWeights:
     if hasattr(attention, "qkv_proj"):
-        return _projection(attention.qkv_proj)
+        return _linear(attention.qkv_proj)
     linears = (attention.q_proj, attention.k_proj, attention.v_proj)
     weight = torch.cat([linear.weight.detach() for linear in linears])
     bias = None if linears[0].bias is None else torch.cat([linear.bias.detach() for linear in linears])
-    return project(weight, bias)
+    return LinearWeights(weight, bias)
 
 
-def _gate_up(mlp: Any) -> Projection:
+def _gate_and_up(mlp: Any) -> tuple[torch.Tensor, torch.Tensor]:
     if hasattr(mlp, "gate_up_proj"):
         gate, up = mlp.gate_up_proj.weight.detach().chunk(2)
-    else:
-        gate, up = mlp.gate_proj.weight.detach(), mlp.up_proj.weight.detach()
-    return gate_and_up(gate, up)
+        return gate, up
+    return mlp.gate_proj.weight.detach(), mlp.up_proj.weight.detach()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape
-from outrider.kernels.linear import gate_and_up, project
+from outrider.kernels.linear import LinearWeights
 from outrider.kernels.paged_attention import AttentionBatch, allocate_kv
 
 BLOCK_SIZE = 32
@@ -22,11 +22,14 @@ def make_decoder(dtype: torch.dtype) -> Decoder:
     layers = [
         DecoderLayer(
             attention_norm=draw(HIDDEN).float() + 1,
-            query_key_value=project(draw((HEADS + 2 * KV_HEADS) * DIM, HIDDEN), draw((HEADS + 2 * KV_HEADS) * DIM)),
-            attention_output=project(draw(HIDDEN, HEADS * DIM)),
+            query_key_value=LinearWeights(
+                draw((HEADS + 2 * KV_HEADS) * DIM, HIDDEN), draw((HEADS + 2 * KV_HEADS) * DIM)
+            ),
+            attention_output=LinearWeights(draw(HIDDEN, HEADS * DIM)),
             mlp_norm=draw(HIDDEN).float() + 1,
-            gate_up=gate_and_up(draw(INNER, HIDDEN), draw(INNER, HIDDEN)),
-            down=project(draw(HIDDEN, INNER)),
+            gate=draw(INNER, HIDDEN),
+            up=draw(INNER, HIDDEN),
+            down=LinearWeights(draw(HIDDEN, INNER)),
             query_norm=draw(DIM).float() + 1,
             key_norm=draw(DIM).float() + 1,
             window=window,
@@ -50,7 +53,7 @@ def make_decoder(dtype: torch.dtype) -> Decoder:
         layers,
         embedding=draw(VOCAB, HIDDEN) * 5,
         final_norm=torch.ones(HIDDEN),
-        output=project(draw(VOCAB, HIDDEN)),
+        output=LinearWeights(draw(VOCAB, HIDDEN)),
         block_size=BLOCK_SIZE,
     )
     pairs = [allocate_kv(8, KV_HEADS, BLOCK_SIZE, DIM, dtype) for _ in layers]
