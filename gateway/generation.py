@@ -4,10 +4,8 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import accumulate
 
 from outrider.engine.answer_text import AnswerText
-from outrider.engine.detokenizer import Detokenizer
 from outrider.engine.protocol import FinishReason as EngineFinishReason
 from outrider.engine.protocol import RequestFigures, TokenDelta, TokenLogprobs
 from outrider.gateway.admission import Admitted
@@ -64,8 +62,7 @@ class Generation:
         if not self._prompt_logprobs:
             return Piece(self.index, self._admitted.echo)
         prompt_ids = self._submit.prompt_ids
-        detokenizer = Detokenizer(self._gateway.tokenizer.decode)
-        offsets = [0, *accumulate(len(detokenizer.add(token_id)) for token_id in prompt_ids[:-1])]
+        _, offsets = AnswerText(self._gateway.tokenizer.decode, (), frozenset()).add(TokenDelta("", prompt_ids))
         text, raw = self._spelled(prompt_ids[0])
         first = TokenLogprob(text, None, raw, [])
         named = [self._named(*pair) for pair in zip(prompt_ids[1:], self._prompt_logprobs, strict=True)]
