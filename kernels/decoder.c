@@ -42,6 +42,8 @@ struct rows {
     int64_t num_rows, num_logit_rows;
     const int64_t *token_ids, *logit_rows;
     const int32_t *row_position, *row_sequence, *block_table;
+    const int32_t *first;      /* (num_rows) or NULL: the rows of trees, */
+    const uint64_t *ancestors; /* as paged_attention.c has them */
     const int64_t *write_block, *write_offset;
     float *logits;  /* (num_logit_rows, vocab_size) */
     char *scratch;  /* outrider_decoder_scratch bytes */
@@ -251,9 +253,10 @@ INLINE void run(const struct decoder *d, const struct rows *rows, const struct b
         meet(w);
         FOR_UNITS(unit, n * a.num_kv_heads) {
             const int64_t row = unit / a.num_kv_heads, at = row * a.num_heads * a.head_dim * BYTES(dtype);
+            const int64_t length = rows->first ? rows->first[row] : (int64_t)rows->row_position[row] + 1;
             attend((const char *)b->query + at, layer->key_cache, layer->value_cache, (char *)b->attended + at,
-                   rows->block_table + rows->row_sequence[row] * a.max_blocks, (int64_t)rows->row_position[row] + 1,
-                   unit % a.num_kv_heads, &a, dtype);
+                   rows->block_table + rows->row_sequence[row] * a.max_blocks, length,
+                   rows->ancestors ? rows->ancestors[row] : 0, unit % a.num_kv_heads, &a, dtype);
         }
         meet(w);
         project(w, b->attended, &layer->attention_output, b->hidden, n, d->residual_scale, 1, dtype);

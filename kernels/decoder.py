@@ -15,7 +15,7 @@ import torch
 
 from outrider.kernels.build import load_library
 from outrider.kernels.linear import LinearWeights, Projection, gate_and_up, project
-from outrider.kernels.paged_attention import DTYPES, AttentionBatch, AttentionShape
+from outrider.kernels.paged_attention import DTYPES, AttentionBatch, AttentionShape, tree_addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,7 @@ class Decoder:
             batch.row_position.data_ptr(),
             batch.row_sequence.data_ptr(),
             batch.block_table.data_ptr(),
+            *tree_addresses(batch),
             batch.write_block.data_ptr(),
             batch.write_offset.data_ptr(),
             logits.data_ptr(),
@@ -240,6 +241,8 @@ class _Rows(ctypes.Structure):
                 "row_position",
                 "row_sequence",
                 "block_table",
+                "first",
+                "ancestors",
                 "write_block",
                 "write_offset",
                 "logits",

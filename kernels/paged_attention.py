@@ -4,9 +4,10 @@ For each row r of sequence s at position p, with K and V read through the block 
 
     out[r] = softmax(scale * query[r] @ K[s, 0..p].T) @ V[s, 0..p]
 
-or over a window of the newest positions, with capped scores or sinks where a model has them.
+or over a window of the newest positions, with capped scores or sinks where a model has them, or along the branches of
+a tree of drafted tokens.
 
-Implementations: C on the CPU, where a row's bits do not depend on its batch; torch everywhere else.
+Implementations: C on the CPU and Triton on CUDA, where a row's bits do not depend on its batch; torch everywhere else.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from outrider.kernels.build import load_library
+from outrider.kernels.tiles import Tiles
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}  # as vectors.h numbers them
 
@@ -37,10 +39,24 @@ class AttentionShape(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
+class TreeMask:
+    """Which places of its sequence each row sees, where drafted tokens form a tree.
+
+    A tree's nodes, at most 64, lie in neighbouring places of the cache from `first` on. A row sees every place before
+    `first`, and place `first + i` exactly when bit i of its `ancestors` is set; its own bit is set. A row outside any
+    tree is a tree of one node: `first` is its position and `ancestors` 1.
+    """
+
+    first: torch.Tensor  # (num_rows,) int32
+    ancestors: torch.Tensor  # (num_rows,) int64
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionBatch:
     """Which rows belong to which sequence, and where their keys and values live. int32 unless noted, contiguous.
 
-    Rows of one sequence are neighbours, in rising position.
+    Rows of one sequence are neighbours, in rising position. With a `tree` a row's position is its depth in the text,
+    which siblings share, and not its place in the cache.
     """
 
     block_table: torch.Tensor  # (num_sequences, max_blocks)
@@ -48,6 +64,8 @@ class AttentionBatch:
     row_position: torch.Tensor  # (num_rows,)
     write_block: torch.Tensor  # (num_rows,) int64: the block that takes the row's own key and value
     write_offset: torch.Tensor  # (num_rows,) int64: and its place there
+    tree: TreeMask | None = None  # None: a row sees the places up to its position
+    tiles: Tiles | None = None  # read on a GPU only, on the same device; None: each row is a tile, slow for prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +73,9 @@ class AttentionOptions:
     """What a layer asks of attention beside its rows.
 
     `scale` multiplies the scores, usually head_dim ** -0.5; `window` is how many newest positions a row reads, its own
-    included (None: all); with `softcap` scores become softcap * tanh(score / softcap); `sinks`, (num_heads,) float32,
-    are scores that take weight but have no value.
+    included (None: all); in a tree, a row reads the places above position - window before the tree, and its ancestors
+    in any case; with `softcap` scores become softcap * tanh(score / softcap); `sinks`, (num_heads,) float32, are scores
+    that take weight but have no value.
     """
 
     scale: float
@@ -65,18 +84,45 @@ class AttentionOptions:
     sinks: torch.Tensor | None = None
 
 
-def allocate_kv(
-    num_blocks: int, num_kv_heads: int, block_size: int, head_dim: int, dtype: torch.dtype
+def allocate_kv(  # noqa: PLR0917 - a shape's sizes
+    num_blocks: int,
+    num_kv_heads: int,
+    block_size: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One layer's empty caches of keys and values; memory is taken when first written.
+    """One layer's empty caches of keys and values; on the CPU, memory is taken when first written.
 
     Returns:
         keys (num_blocks, num_kv_heads, head_dim / P, block_size, P) and values (num_blocks, num_kv_heads,
-        block_size / P, head_dim, P), P being as many values as 32 bits hold.
+        block_size / P, head_dim, P). On the CPU P is as many values as 32 bits hold; on other devices it is 1 and both
+        are as `allocate_kv_rows` makes them.
     """
+    if torch.device(device).type != "cpu":
+        return allocate_kv_rows(num_blocks, num_kv_heads, block_size, head_dim, dtype, device)
     pair = 4 // dtype.itemsize
     keys = torch.empty(num_blocks, num_kv_heads, head_dim // pair, block_size, pair, dtype=dtype)
     return keys, torch.empty(num_blocks, num_kv_heads, block_size // pair, head_dim, pair, dtype=dtype)
+
+
+def allocate_kv_rows(  # noqa: PLR0917 - a shape's sizes
+    num_blocks: int,
+    num_kv_heads: int,
+    block_size: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`allocate_kv` in the layout of GPUs: a token's head_dim keys are neighbours in memory, and so are its values.
+
+    Returns:
+        views of memory (num_blocks, num_kv_heads, block_size, head_dim): keys (num_blocks, num_kv_heads, head_dim,
+        block_size, 1) and values (num_blocks, num_kv_heads, block_size, head_dim, 1).
+    """
+    shape = (num_blocks, num_kv_heads, block_size, head_dim)
+    keys, values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
+    return keys.transpose(2, 3).unsqueeze(-1), values.unsqueeze(-1)
 
 
 def write_kv(
@@ -103,7 +149,7 @@ def paged_attention(
     """Attends each row to its sequence up to its own position, whose key must already be in the cache.
 
     Args:
-        query: (num_rows, num_heads, head_dim), float32 or bfloat16, contiguous
+        query: (num_rows, num_heads, head_dim), float32, bfloat16 or float16, contiguous
         key_cache: as `allocate_kv` makes it, the same dtype
         value_cache: likewise
         batch: the rows' sequences and positions
@@ -114,7 +160,12 @@ def paged_attention(
     """
     if query.dtype != key_cache.dtype:
         raise ValueError(f"paged_attention takes a query of the cache's dtype {key_cache.dtype}, not {query.dtype}")
-    kernel = _cpu_kernel() if query.device.type == "cpu" and query.dtype in DTYPES else None
+    if query.device.type == "cuda":
+        from outrider.kernels.gpu.attention import paged_attention_triton  # noqa: PLC0415 - Linux alone has Triton
+
+        return paged_attention_triton(query, key_cache, value_cache, batch, options)
+    in_c = query.device.type == "cpu" and query.dtype in DTYPES
+    kernel = _cpu_kernel() if in_c and key_cache.is_contiguous() else None  # else the cache is laid out for a GPU
     if kernel is not None:
         out = torch.empty_like(query)
         num_rows, num_heads, head_dim = query.shape
@@ -132,11 +183,16 @@ def paged_attention(
             options.softcap or 0.0,
             sinks,
         )
-        pointers = (tensor.data_ptr() for tensor in tensors)
+        pointers = (*(tensor.data_ptr() for tensor in tensors), *tree_addresses(batch))
         sizes = (num_rows, ctypes.byref(shape), DTYPES[query.dtype], torch.get_num_threads())
         if kernel(*pointers, *sizes) == 0:
             return out
     return paged_attention_reference(query, key_cache, value_cache, batch, options)
+
+
+def tree_addresses(batch: AttentionBatch) -> tuple[int | None, int | None]:
+    """Where C finds the batch's `first` and `ancestors`, if it has trees."""
+    return (None, None) if batch.tree is None else (batch.tree.first.data_ptr(), batch.tree.ancestors.data_ptr())
 
 
 def paged_attention_reference(
@@ -156,7 +212,8 @@ def paged_attention_reference(
         rows = slice(start, start + count)
         start += count
         position = batch.row_position[rows].long()  # (count,)
-        length = int(position[-1]) + 1
+        unseen = ~_seen(position, batch.tree, rows, options.window)  # (count, length)
+        length = unseen.shape[1]
         blocks = batch.block_table[sequence, : -(-length // block_size)].long()
         keys = key_cache[blocks].permute(1, 0, 3, 2, 4).reshape(num_kv_heads, -1, head_dim)[:, :length].float()
         values = value_cache[blocks].permute(1, 0, 2, 4, 3).reshape(num_kv_heads, -1, head_dim)[:, :length].float()
@@ -164,10 +221,6 @@ def paged_attention_reference(
         scores = torch.einsum("rkgd,ktd->rkgt", grouped, keys) * options.scale
         if options.softcap is not None:
             scores = options.softcap * (scores / options.softcap).tanh()
-        place = torch.arange(length, device=query.device)
-        unseen = place > position[:, None]  # (count, length)
-        if options.window is not None:
-            unseen = unseen | (place <= position[:, None] - options.window)
         scores = scores.masked_fill(unseen[:, None, None], float("-inf"))
         if options.sinks is not None:
             sinks = options.sinks.view(1, num_kv_heads, -1, 1).expand(count, -1, -1, 1)
@@ -177,12 +230,25 @@ def paged_attention_reference(
     return out
 
 
+def _seen(position: torch.Tensor, tree: TreeMask | None, rows: slice, window: int | None) -> torch.Tensor:
+    """Which places of their sequence these rows see, (count, length), as far as any of them does."""
+    first = position if tree is None else tree.first[rows].long()
+    ancestors = torch.ones_like(first) if tree is None else tree.ancestors[rows]
+    num_nodes = [(bits & (1 << 64) - 1).bit_length() for bits in ancestors.tolist()]
+    length = max(map(int.__add__, first.tolist(), num_nodes))
+    node = torch.arange(length, device=position.device) - first[:, None]
+    before = node < 0
+    if window is not None:
+        before &= node + first[:, None] > position[:, None] - window
+    return before | (node >= 0) & (node < 64) & ((ancestors[:, None] >> node.clamp(0, 63)) & 1 == 1)
+
+
 @functools.cache
 def _cpu_kernel() -> "ctypes._NamedFuncPointer | None":
     library = load_library("paged_attention")
     if library is None:
         return None
     function = library.outrider_paged_attention
-    function.argtypes = [ctypes.c_void_p] * 7 + [ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+    function.argtypes = [ctypes.c_void_p] * 9 + [ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
     function.restype = ctypes.c_int
     return function

@@ -1,12 +1,22 @@
 """Settings for all tests."""
 
+import importlib
+import importlib.util
 import os
 import signal
 
 # Before torch is imported: threads that wait by spinning starve each other where another process is busy too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import pytest
 from hypothesis import settings
+
+# Triton's own functions are interpreted only where it is imported so, and other libraries import it. On a GPU machine
+# TRITON_INTERPRET=0 leaves it as it is.
+if importlib.util.find_spec("triton") is not None and "TRITON_INTERPRET" not in os.environ:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        importlib.import_module("triton")
 
 # A busy machine is no failure.
 settings.register_profile("outrider", deadline=None)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape
 from outrider.kernels.linear import LinearWeights
-from outrider.kernels.paged_attention import AttentionBatch, allocate_kv
+from outrider.kernels.paged_attention import AttentionBatch, TreeMask, allocate_kv
 
 BLOCK_SIZE = 32
 HIDDEN, INNER, HEADS, KV_HEADS, DIM, VOCAB = 48, 72, 3, 1, 16, 130  # widths that no vector divides
@@ -107,3 +107,28 @@ def test_a_request_of_no_numbers_harms_no_other() -> None:
         cache.fill_(float("nan"))
 
     assert torch.equal(step(decoder, [prompt], [0], [37])[0], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_branches_of_a_tree_are_computed_as_if_alone(dtype) -> None:
+    """A text, then nodes of two branches in one step: each node has the bits of its branch drafted as a chain."""
+    decoder = make_decoder(dtype)
+    text, nodes = torch.arange(30), torch.tensor([7, 99, 3, 50])
+    branches = [[0], [0, 1], [0, 2], [0, 2, 3]]
+    step(decoder, [text], [0], [30])
+    table = torch.tensor([[0, 1]], dtype=torch.int32)
+    place = torch.arange(30, 34)
+    ancestors = torch.tensor([sum(1 << node for node in branch) for branch in branches])
+    batch = AttentionBatch(
+        table,
+        torch.zeros(4, dtype=torch.int32),
+        torch.tensor([29 + len(branch) for branch in branches], dtype=torch.int32),
+        table[0, place // BLOCK_SIZE].long(),
+        place % BLOCK_SIZE,
+        tree=TreeMask(torch.full((4,), 30, dtype=torch.int32), ancestors),
+    )
+    logits = decoder.forward(nodes, batch, torch.arange(4))
+
+    for node, branch in enumerate(branches):
+        alone = step(decoder, [torch.cat((text, nodes[branch]))], [0], [30 + len(branch)])[0]
+        assert torch.equal(logits[node], alone[-1])

@@ -1,5 +1,7 @@
 """Paged attention: the C kernel against the definition, and the promise that a row does not depend on its batch."""
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from outrider.kernels.paged_attention import (
     AttentionBatch,
     AttentionOptions,
+    TreeMask,
     allocate_kv,
     paged_attention,
     paged_attention_reference,
@@ -84,6 +87,46 @@ def test_a_row_has_the_same_bits_alone_and_in_a_batch(dtype) -> None:
         assert torch.equal(
             paged_attention(query[one], key_cache, value_cache, alone, AttentionOptions(0.125)), together[one]
         )
+
+
+def draw_tree(data, num_nodes: int) -> list[list[int]]:
+    """Each node's branch, from the root to itself; parents come before their children."""
+    branches: list[list[int]] = []
+    for node in range(num_nodes):
+        parent = data.draw(st.integers(-1, node - 1))
+        branches.append([*(branches[parent] if parent >= 0 else []), node])
+    return branches
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_node_of_a_tree_has_the_bits_of_its_branch_alone(data) -> None:
+    """Whatever lies between its ancestors in the cache: as if the branch were all there is, behind the text before."""
+    dtype, window = data.draw(st.sampled_from(list(TOLERANCE))), data.draw(st.sampled_from([None, 70]))
+    options = AttentionOptions(0.25, window=window, softcap=data.draw(st.sampled_from([None, 5.0])))
+    text, num_nodes = data.draw(st.sampled_from([0, 1, 31, 32, 40, 150])), data.draw(st.sampled_from([1, 2, 7, 40, 64]))
+    inputs = make_inputs([text + num_nodes], [num_nodes], 4, 2, 16, 32, dtype, seed=data.draw(st.integers(0, 9)))
+    query, key_cache, value_cache, batch = inputs
+    branches = draw_tree(data, num_nodes)
+    ancestors = torch.tensor([sum(1 << node for node in branch) for branch in branches], dtype=torch.uint64)
+    tree = TreeMask(torch.full((num_nodes,), text, dtype=torch.int32), ancestors.view(torch.int64))
+    depth = torch.tensor([len(branch) - 1 for branch in branches])
+    nodes = dataclasses.replace(batch, row_position=(text + depth).int(), tree=tree)
+
+    in_tree = paged_attention(query, key_cache, value_cache, nodes, options)
+
+    expected = paged_attention_reference(query, key_cache, value_cache, nodes, options).float()
+    assert ((in_tree.float() - expected).abs() / expected.abs().clamp(min=1)).max() <= TOLERANCE[dtype]
+    pair = key_cache.shape[-1]
+    for row in {0, num_nodes // 2, num_nodes - 1}:
+        places = torch.tensor([*range(text), *(text + node for node in branches[row])])
+        block, offset, position = batch.block_table[0, places // 32].long(), places % 32, torch.arange(len(places))
+        table = torch.arange(-(-len(places) // 32), dtype=torch.int32)[None]
+        alone = AttentionBatch(table, position.int()[-1:] * 0, position.int()[-1:], (position // 32), position % 32)
+        caches = allocate_kv(table.shape[1], 2, 32, 16, dtype)
+        keys = key_cache[block, :, :, offset].flatten(2)
+        write_kv(keys, value_cache[block, :, offset // pair, :, offset % pair], *caches, alone)
+        assert torch.equal(paged_attention(query[row : row + 1], *caches, alone, options)[0], in_tree[row])
 
 
 def test_where_a_sequence_lies_in_the_cache_changes_nothing() -> None:
