@@ -13,7 +13,8 @@ from outrider.cli import options
 bench = typer.Typer(no_args_is_help=True, help="Measure the engine without a server.")
 
 RandomWeights = Annotated[
-    str | None, typer.Option(help="Measure a shape instead: llama-100m, llama-500m, or the path of a config.json.")
+    str | None,
+    typer.Option(help="Measure a shape instead: llama-100m, llama-500m, llama-8b, or the path of a config.json."),
 ]
 InputLen = Annotated[int, typer.Option(min=1, help="Prompt tokens of each request.")]
 OutputLen = Annotated[int, typer.Option(min=1, help="Generated tokens of each request.")]
@@ -29,6 +30,7 @@ def throughput(
     concurrency: Annotated[list[int], typer.Option(min=1, help="Requests at once; repeat for several.")] = [1, 8, 32],
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; the median counts.")] = 5,
     dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
     threads: options.Threads = None,
     transformers: Annotated[bool, typer.Option(help="Measure transformers' generate beside it.")] = True,
     output: Output = None,
@@ -50,6 +52,7 @@ def throughput(
             config = EngineConfig(
                 model=folder,
                 dtype=dtype,
+                device=device,
                 num_threads=threads,
                 max_num_seqs=max(*concurrency, 64),
                 prefix_caching=False,
@@ -87,6 +90,7 @@ def latency(
     output_len: OutputLen = 128,
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds.")] = 10,
     dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
     threads: options.Threads = None,
     output: Output = None,
 ) -> None:
@@ -103,7 +107,9 @@ def latency(
 
     try:
         with _checkpoint(model, random_weights) as folder, Progress(transient=True) as progress:
-            config = EngineConfig(model=folder, dtype=dtype, num_threads=threads, max_num_seqs=1, prefix_caching=False)
+            config = EngineConfig(
+                model=folder, dtype=dtype, device=device, num_threads=threads, max_num_seqs=1, prefix_caching=False
+            )
             task = progress.add_task("Measuring", total=rounds + 1)
             found = measure_latency(
                 config,
@@ -130,7 +136,7 @@ def latency(
 
 @bench.command()
 def random_checkpoint(
-    shape: Annotated[str, typer.Argument(help="llama-100m, llama-500m, or the path of a config.json.")],
+    shape: Annotated[str, typer.Argument(help="llama-100m, llama-500m, llama-8b, or the path of a config.json.")],
     folder: Annotated[Path, typer.Argument(help="Where to write it.")],
     seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
 ) -> None:

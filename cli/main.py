@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from outrider.cli.bench import bench
+from outrider.cli.doctor import doctor
 from outrider.cli.engine import engine
 from outrider.cli.evaluate import evaluate
 from outrider.cli.loadtest import loadtest
@@ -17,6 +18,7 @@ app.command()(serve)
 app.command()(gateway)
 app.command()(engine)
 app.command()(loadtest)
+app.command()(doctor)
 train.command()(evaluate)
 app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")

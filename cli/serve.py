@@ -42,6 +42,7 @@ def serve(
     trace_file: TraceFile = None,
     revision: options.Revision = None,
     dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
     max_model_len: options.MaxModelLen = None,
     max_num_seqs: options.MaxNumSeqs = 64,
     max_num_batched_tokens: options.MaxNumBatchedTokens = 1024,
@@ -65,6 +66,7 @@ def serve(
     arguments = [
         options.demo_if_none(model),
         f"--dtype={dtype}",
+        f"--device={device}",
         f"--max-num-seqs={max_num_seqs}",
         f"--max-num-batched-tokens={max_num_batched_tokens}",
         f"--kv-memory={kv_memory}",

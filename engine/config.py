@@ -1,6 +1,7 @@
 """The engine's configuration: frozen, checked once. Derived sizes are computed where the model is known."""
 
 import os
+import re
 from dataclasses import dataclass
 
 BLOCK_SIZE = 32
@@ -16,6 +17,7 @@ class EngineConfig:
     model: str  # a checkpoint folder, or a hub id
     revision: str | None = None  # branch, tag or commit of a hub id
     dtype: str = "auto"  # auto (the checkpoint's own), float32 or bfloat16
+    device: str = "auto"  # auto (a GPU where torch sees one), cpu, cuda or cuda:N
     max_model_len: int | None = None  # tokens, prompt and output; the model's own when None
     max_num_seqs: int = 64  # requests that share a step
     max_num_batched_tokens: int = 1024  # tokens of one step: the budget that long prompts are split by
@@ -30,6 +32,8 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"dtype must be auto, float32 or bfloat16, not `{self.dtype}`")
+        if re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device) is None:
+            raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not `{self.device}`")
         if not 0.0 < self.memory_utilization <= 1.0:
             raise ValueError(f"memory_utilization must be above 0 and at most 1, not {self.memory_utilization}")
         for name in ("max_num_seqs", "max_num_batched_tokens"):

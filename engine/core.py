@@ -15,7 +15,13 @@ from outrider.engine.drafting import Drafting
 from outrider.engine.drawing import DrawnRow, draw, fill_masks, prompt_logprobs
 from outrider.engine.errors import LoadError, MissingGrammarError, RequestError, first_line
 from outrider.engine.hub import checkpoint_folder
-from outrider.engine.memory import max_model_len, num_kv_blocks, peak_resident_bytes, resident_bytes
+from outrider.engine.memory import (
+    available_bytes,
+    max_model_len,
+    num_kv_blocks,
+    peak_resident_bytes,
+    resident_bytes,
+)
 from outrider.engine.models.loader import load_model
 from outrider.engine.protocol import (
     EngineStats,
@@ -47,7 +53,7 @@ class EngineCore:
             LoadError: the checkpoint cannot be served on this machine.
         """
         folder = checkpoint_folder(config.model, config.revision)
-        loaded = load_model(folder, config.dtype, config.num_threads)
+        loaded = load_model(folder, config.dtype, config.num_threads, config.device)
         model = loaded.model
         if not model.is_batch_invariant:
             logger.warning(
@@ -61,7 +67,8 @@ class EngineCore:
         self.vocab_size = model.vocab_size
         self.eos_token_ids = loaded.eos_token_ids
         self.default_sampling = loaded.default_sampling
-        num_blocks = num_kv_blocks(config, self.max_model_len, model.kv_bytes(BLOCK_SIZE))
+        available = available_bytes(model.device)
+        num_blocks = num_kv_blocks(config, self.max_model_len, model.kv_bytes(BLOCK_SIZE), available)
         self.kv_bytes = model.kv_bytes(num_blocks * BLOCK_SIZE)
         model.allocate_cache(num_blocks, BLOCK_SIZE)
         self.blocks = BlockPool(num_blocks, BLOCK_SIZE)
@@ -71,7 +78,7 @@ class EngineCore:
             max_num_batched_tokens=config.max_num_batched_tokens,
             prefix_caching=config.prefix_caching,
         )
-        self._runner = ModelRunner(model, BLOCK_SIZE)
+        self._runner = ModelRunner(model)
         self._sampler = Sampler(loaded.eos_token_ids)
         self._drafting = Drafting()
         self.speculation_methods = self._drafting.methods if config.speculation else ()

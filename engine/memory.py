@@ -5,8 +5,12 @@ import resource
 import sys
 from pathlib import Path
 
+import torch
+
 from outrider.engine.config import BLOCK_SIZE, EngineConfig
 from outrider.engine.errors import LoadError
+
+CPU = torch.device("cpu")
 
 
 def max_model_len(config: EngineConfig, own: int) -> int:
@@ -24,14 +28,14 @@ def max_model_len(config: EngineConfig, own: int) -> int:
     return config.max_model_len
 
 
-def num_kv_blocks(config: EngineConfig, context: int, block_bytes: int, available: int | None = None) -> int:
+def num_kv_blocks(config: EngineConfig, context: int, block_bytes: int, available: int) -> int:
     """As many as the memory holds, but no more than full-length requests in every place could use.
 
     Args:
         config: says how much memory, in bytes or as a share of what is available
         context: tokens of a full-length request
         block_bytes: of one block, keys and values of all layers
-        available: bytes; measured when None
+        available: bytes
 
     Raises:
         LoadError: not even one request of full length would fit.
@@ -40,9 +44,8 @@ def num_kv_blocks(config: EngineConfig, context: int, block_bytes: int, availabl
     if config.kv_memory_bytes is not None:
         budget, option = config.kv_memory_bytes, f"--kv-memory {config.kv_memory_bytes}"
     else:
-        free = available_bytes() if available is None else available
-        budget = int(config.memory_utilization * free)
-        option = f"--memory-utilization {config.memory_utilization:g} of {free / 2**30:.1f} GiB"
+        budget = int(config.memory_utilization * available)
+        option = f"--memory-utilization {config.memory_utilization:g} of {available / 2**30:.1f} GiB"
     num_blocks = min(budget // block_bytes, config.max_num_seqs * blocks_per_request)
     if num_blocks < blocks_per_request:
         raise LoadError(
@@ -52,8 +55,11 @@ def num_kv_blocks(config: EngineConfig, context: int, block_bytes: int, availabl
     return num_blocks
 
 
-def available_bytes() -> int:
-    """Memory that can still be taken without swapping, within the limit of the process's control group."""
+def available_bytes(device: torch.device = CPU) -> int:
+    """Memory that can still be taken: of a GPU, or without swapping and within the process's control group."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what loading has left behind
+        return torch.cuda.mem_get_info(device)[0]
     available = _meminfo("MemAvailable")
     if available is None:
         pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else 2**18

@@ -30,7 +30,7 @@ def write_random_checkpoint(shape: str, folder: Path, seed: int = 0) -> None:
     Args:
         shape: a name of `shape_names`, or the path of a config.json
         folder: to write to
-        seed: of the weights
+        seed: of the weights; a GPU draws others than the CPU
 
     Raises:
         LoadError: there is no such shape, or transformers does not know it.
@@ -42,7 +42,8 @@ def write_random_checkpoint(shape: str, folder: Path, seed: int = 0) -> None:
         settings = json.loads(path.read_text())
         config = AutoConfig.for_model(**settings)
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=config.dtype or torch.bfloat16)
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):  # billions of numbers are drawn
+            model = AutoModelForCausalLM.from_config(config, dtype=config.dtype or torch.bfloat16)
     except Exception as error:  # a foreign configuration raises anything; each becomes one clear line
         raise LoadError(f"`{path}` is not the configuration of a model: {first_line(error)}") from error
     model.save_pretrained(folder)

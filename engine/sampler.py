@@ -1,18 +1,19 @@
 """From logits to one drawn token per row: every transform a request asks for, in one fixed order, then the draw.
 
 Order: allowed tokens, bad words, logit bias, penalties, grammar mask, minimum length, temperature, top-k, top-p, min-p,
-typical-p. Rows of one request that
-lie behind drafted tokens are treated exactly as they would be without a draft: their history includes the draft.
+typical-p. Rows of one request that lie behind drafted tokens are treated exactly as they would be without a draft:
+their history includes the draft.
 """
 
+import contextlib
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import torch
 
-from outrider.engine.filters import filter_scores
 from outrider.engine.protocol import SamplingParams
-from outrider.kernels.sample import sample
+from outrider.kernels.filters import keep_typical
+from outrider.kernels.sample import Draw, sample, scale_and_filter
 from outrider.structured.mask import apply_bitmask
 
 MIN_TEMPERATURE = 1e-6  # a lower one that is not 0 counts as this
@@ -32,6 +33,13 @@ class SampleRow:
         """Absolute position of the token to be drawn."""
         return len(self.token_ids) + len(self.draft)
 
+    @property
+    def draw(self) -> Draw:
+        """What the request asks of the draw itself."""
+        params = self.params
+        temperature = max(params.temperature, MIN_TEMPERATURE) if params.temperature > 0 else 0.0
+        return Draw(params.seed, self.position, temperature, params.top_k, params.top_p, params.min_p)
+
 
 class Sampler:
     """Draws tokens for rows of many requests, each by its own parameters."""
@@ -47,9 +55,16 @@ class Sampler:
         Args:
             logits: (num_rows, vocab_size) float32, overwritten
             rows: one per row of logits
-            bitmask: (num_rows, vocab_size / 32 rounded up) int32 grammar mask, or None
+            bitmask: (num_rows, vocab_size / 32 rounded up) int32 grammar mask on the CPU, or None
             masked: the rows whose mask holds
         """
+        # What is made below is made on the logits' device; on the CPU asking for it would only cost time.
+        with contextlib.nullcontext() if logits.device.type == "cpu" else logits.device:
+            return self._draw(logits, rows, bitmask, masked)
+
+    def _draw(
+        self, logits: torch.Tensor, rows: SequenceOf[SampleRow], bitmask: torch.Tensor | None, masked: list[int]
+    ) -> list[int | None]:
         for index, row in enumerate(rows):
             _edit(logits[index], row)
         if bitmask is not None and masked:
@@ -57,30 +72,16 @@ class Sampler:
         for index, row in enumerate(rows):
             if row.position - row.num_prompt_tokens < row.params.min_tokens:
                 logits[index, [*self._eos_token_ids, *row.params.stop_token_ids]] = float("-inf")
-        is_usable = logits.amax(dim=-1).isfinite().tolist()  # no for NaN, for infinity, and where all is forbidden
-        is_greedy = [row.params.temperature == 0 or not usable for row, usable in zip(rows, is_usable, strict=True)]
-        _shape(logits, rows, [index for index, greedy in enumerate(is_greedy) if not greedy])
-        drawn = sample(
-            logits,
-            seeds=[row.params.seed for row in rows],
-            positions=[row.position for row in rows],
-            greedy=is_greedy,
-        )
-        return [token_id if usable else None for token_id, usable in zip(drawn, is_usable, strict=True)]
-
-
-def _shape(logits: torch.Tensor, rows: SequenceOf[SampleRow], drawn: list[int]) -> None:
-    """Temperature and filters, in place, on the rows that are drawn with noise."""
-    if not drawn:
-        return
-    scores = logits if len(drawn) == len(logits) else logits[drawn]
-    params = [rows[index].params for index in drawn]
-    temperatures = torch.tensor([max(row.temperature, MIN_TEMPERATURE) for row in params])
-    # Relative to the leader, so that nothing overflows; below the minimum, differences vanish in float32.
-    scores.sub_(scores.amax(-1, keepdim=True)).div_(temperatures[:, None])
-    filter_scores(scores, params)
-    if scores is not logits:
-        logits[drawn] = scores
+        draws = [row.draw for row in rows]
+        typical = [index for index, row in enumerate(rows) if row.params.typical_p < 1.0 and draws[index].temperature]
+        if typical:  # behind the other filters, so that nothing is left of those for the draw
+            scores = logits[typical]
+            scale_and_filter(scores, [draws[index] for index in typical])
+            keep_typical(scores, torch.tensor([rows[index].params.typical_p for index in typical]))
+            logits[typical] = scores
+            for index in typical:
+                draws[index] = Draw(draws[index].seed, draws[index].position)
+        return sample(logits, draws)
 
 
 def _ends_of_bad_words(row: SampleRow) -> list[int]:

@@ -26,11 +26,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outrider"
 
 
+def compiler_name() -> str:
+    """The command that compiles C: `$CC`, by default `cc`."""
+    return os.environ.get("CC", "cc")
+
+
 @functools.cache
 def load_library(name: str) -> ctypes.CDLL | None:
     """The compiled `kernels/{name}.c`, built when this machine has not built this source before; None without one."""
     source = Path(__file__).with_name(f"{name}.c")
-    compiler = shutil.which(os.environ.get("CC", "cc"))
+    compiler = shutil.which(compiler_name())
     if compiler is None:
         logger.warning(
             "no C compiler found: %s runs in torch, slower and not bit for bit; install gcc to change that", name

@@ -49,6 +49,26 @@ def gate_and_up(gate: torch.Tensor, up: torch.Tensor) -> Projection:
     return Projection(panels, num_outputs, num_inputs)
 
 
+def multiply(x: torch.Tensor, projection: Projection) -> torch.Tensor:
+    """The product of x (..., num_inputs), contiguous and of the weights' dtype, and a packed linear layer."""
+    y = torch.empty(*x.shape[:-1], projection.num_outputs, dtype=x.dtype)
+    bias = projection.bias
+    kernel = _kernel()
+    assert kernel is not None
+    kernel(
+        x.data_ptr(),
+        projection.panels.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        y.data_ptr(),
+        x.numel() // projection.num_inputs,
+        projection.num_inputs,
+        projection.num_outputs,
+        DTYPES[x.dtype],
+        torch.get_num_threads(),
+    )
+    return y
+
+
 class PackedLinear(nn.Module):
     """Takes the place of an `nn.Linear` on the CPU. Input and output: (..., num_inputs) and (..., num_outputs)."""
 
@@ -67,23 +87,7 @@ class PackedLinear(nn.Module):
         """
         if x.dtype != self.dtype:
             raise ValueError(f"a packed linear of {self.dtype} takes no input of {x.dtype}")
-        x = x.contiguous()
-        y = torch.empty(*x.shape[:-1], self.out_features, dtype=x.dtype)
-        panels, bias = self.projection.panels, self.projection.bias
-        kernel = _kernel()
-        assert kernel is not None
-        kernel(
-            x.data_ptr(),
-            panels.data_ptr(),
-            None if bias is None else bias.data_ptr(),
-            y.data_ptr(),
-            x.numel() // self.in_features,
-            self.in_features,
-            self.out_features,
-            DTYPES[x.dtype],
-            torch.get_num_threads(),
-        )
-        return y
+        return multiply(x.contiguous(), self.projection)
 
 
 def can_pack(dtype: torch.dtype) -> bool:

@@ -1,47 +1,83 @@
 """Draws one token per row by the Gumbel-max rule: argmax over tokens of score + noise(seed, position, token).
 
-A pure function of its arguments, row by row: no generator state, so the same draw can be repeated anywhere.
-Implementations: C on the CPU; numpy where it could not be built, and as the definition.
+Scores are what temperature, top-k, top-p and min-p make of logits. A pure function of its arguments, row by row: no
+generator state, so the same draw can be repeated anywhere. Implementations: C on the CPU, all in one pass over a row's
+memory; on a GPU torch filters and Triton draws, whose noise is rounded to float32 a little differently; torch and numpy
+where neither is there, and as the definition.
 """
 
 import ctypes
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from outrider.kernels.build import load_library
+from outrider.kernels.filters import filter_scores
 from outrider.kernels.philox import gumbel
 
 
-def sample(scores: torch.Tensor, seeds: list[int], positions: list[int], greedy: list[bool]) -> list[int]:
-    """Draws one token id per row.
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How one row is drawn. At temperature 0 the highest score wins without noise, the lowest token on ties."""
+
+    seed: int  # 64-bit
+    position: int  # absolute, of the token to be drawn
+    temperature: float = 1.0
+    top_k: int = 0  # 0: all
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+
+def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | None]:
+    """Draws one token id per row; None for a row that is not numbers, or whose every token is forbidden.
 
     Args:
-        scores: (num_rows, vocab_size) float32, unnormalised log-probabilities; -inf where a token is forbidden
-        seeds: 64-bit, one per row
-        positions: absolute position of the token to be drawn, one per row
-        greedy: rows that take the highest score, the lowest id on ties, without noise
+        logits: (num_rows, vocab_size) float32, contiguous, -inf where a token is forbidden. A row drawn with noise
+            holds afterwards what it was drawn from: log-probabilities up to a constant, the highest 0
+        draws: one per row
     """
-    leaders: list[int] = scores.argmax(dim=-1).tolist()
-    noisy = [row for row, is_greedy in enumerate(greedy) if not is_greedy]
-    if not noisy:
-        return leaders
-    kernel = _cpu_kernel() if scores.device.type == "cpu" else None
-    draw = sample_reference if kernel is None else functools.partial(_sample_in_c, kernel)
-    drawn = draw(
-        scores if len(noisy) == len(greedy) else scores[noisy],
-        [leaders[row] for row in noisy],
-        [seeds[row] for row in noisy],
-        [positions[row] for row in noisy],
+    kernel = _cpu_kernel() if logits.device.type == "cpu" else None
+    if kernel is not None:
+        return _sample_in_c(kernel, logits, draws)
+    return _sample_on_gpu(logits, draws) if logits.is_cuda else sample_reference(logits, draws)
+
+
+def sample_reference(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | None]:
+    """The definition of `sample`, in torch and numpy."""
+    is_usable = logits.amax(dim=-1).isfinite().tolist()  # no for NaN, for infinity, and where all is forbidden
+    noisy = [row for row, draw in enumerate(draws) if is_usable[row] and draw.temperature > 0]
+    leaders: list[int] = logits.argmax(dim=-1).tolist()
+    if noisy:
+        scores = logits[noisy]
+        mine = [draws[row] for row in noisy]
+        scale_and_filter(scores, mine)
+        logits[noisy] = scores
+        seeds, positions = [draw.seed for draw in mine], [draw.position for draw in mine]
+        drawn = draw_reference(scores, [leaders[row] for row in noisy], seeds, positions)
+        for row, token_id in zip(noisy, drawn, strict=True):
+            leaders[row] = token_id
+    return [token_id if usable else None for token_id, usable in zip(leaders, is_usable, strict=True)]
+
+
+def scale_and_filter(scores: torch.Tensor, draws: Sequence[Draw]) -> None:
+    """Temperature and filters, in place, on rows (num_rows, vocab_size) that are drawn with noise."""
+    device = scores.device
+    temperatures = torch.tensor([draw.temperature for draw in draws], device=device)
+    # Relative to the leader, so that nothing overflows.
+    scores.sub_(scores.amax(-1, keepdim=True)).div_(temperatures[:, None])
+    filter_scores(
+        scores,
+        torch.tensor([draw.top_k for draw in draws], device=device),
+        torch.tensor([draw.top_p for draw in draws], dtype=torch.float64, device=device),
+        torch.tensor([draw.min_p for draw in draws], dtype=torch.float64, device=device),
     )
-    for row, token_id in zip(noisy, drawn, strict=True):
-        leaders[row] = token_id
-    return leaders
 
 
-def sample_reference(scores: torch.Tensor, leaders: list[int], seeds: list[int], positions: list[int]) -> list[int]:
-    """The definition, over every token that is not forbidden; `leaders` is what a row without any draws."""
+def draw_reference(scores: torch.Tensor, leaders: list[int], seeds: list[int], positions: list[int]) -> list[int]:
+    """The draw itself, over every token that is not forbidden; `leaders` is what a row without any draws."""
     drawn: list[int] = []
     for row, leader, seed, position in zip(scores.cpu().numpy(), leaders, seeds, positions, strict=True):
         candidates = np.flatnonzero(row > -np.inf)
@@ -50,20 +86,59 @@ def sample_reference(scores: torch.Tensor, leaders: list[int], seeds: list[int],
     return drawn
 
 
-def _sample_in_c(
-    kernel: "ctypes._NamedFuncPointer",
-    scores: torch.Tensor,
-    leaders: list[int],
-    seeds: list[int],
-    positions: list[int],
-) -> list[int]:
-    scores = scores.contiguous()
-    num_rows, vocab_size = scores.shape
-    out = np.empty(num_rows, dtype=np.int64)
-    arrays = (np.array(leaders), np.array(seeds, dtype=np.uint64), np.array(positions), out)
-    kernel(scores.data_ptr(), *(array.ctypes.data for array in arrays), num_rows, vocab_size)
-    drawn: list[int] = out.tolist()
-    return drawn
+class _Draw(ctypes.Structure):
+    """`struct draw` of filter.h."""
+
+    _fields_ = (
+        ("seed", ctypes.c_uint64),
+        ("position", ctypes.c_int64),
+        ("top_k", ctypes.c_int64),
+        ("top_p", ctypes.c_double),
+        ("min_p", ctypes.c_double),
+        ("temperature", ctypes.c_float),
+    )
+
+
+def _sample_in_c(kernel: "ctypes._NamedFuncPointer", logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | None]:
+    if not logits.is_contiguous() or logits.dtype != torch.float32:
+        raise ValueError(f"sample takes contiguous float32 logits, not {logits.dtype} of strides {logits.stride()}")
+    num_rows, vocab_size = logits.shape
+    asked = (_Draw * num_rows)(
+        *(_Draw(draw.seed, draw.position, draw.top_k, draw.top_p, draw.min_p, draw.temperature) for draw in draws)
+    )
+    drawn = (ctypes.c_int64 * num_rows)()
+    if kernel(logits.data_ptr(), asked, drawn, num_rows, vocab_size, torch.get_num_threads()) != 0:
+        raise MemoryError(f"sample has no memory for {vocab_size} scores a thread")
+    return [None if token_id < 0 else token_id for token_id in drawn]
+
+
+def _sample_on_gpu(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | None]:
+    """One wait for the GPU, at the end."""
+    is_usable = logits.amax(dim=-1).isfinite()
+    noisy = [row for row, draw in enumerate(draws) if draw.temperature > 0]
+    if noisy:
+        scores = logits[noisy]
+        scale_and_filter(scores, [draws[row] for row in noisy])
+        logits[noisy] = scores
+    drawn = _sample_in_triton(
+        logits,
+        [draw.seed for draw in draws],
+        [draw.position for draw in draws],
+        [draw.temperature == 0 for draw in draws],
+    )
+    return [int(token_id) if token_id >= 0 else None for token_id in torch.where(is_usable, drawn, -1).tolist()]
+
+
+def _sample_in_triton(scores: torch.Tensor, seeds: list[int], positions: list[int], greedy: list[bool]) -> torch.Tensor:
+    from outrider.kernels.gpu.sample import sample_on_gpu  # noqa: PLC0415 - Triton is loaded only where it is used
+
+    device = scores.device
+    return sample_on_gpu(
+        scores,
+        torch.tensor(seeds, dtype=torch.uint64, device=device),
+        torch.tensor(positions, device=device),
+        torch.tensor(greedy, device=device),
+    )
 
 
 @functools.cache
@@ -72,6 +147,6 @@ def _cpu_kernel() -> "ctypes._NamedFuncPointer | None":
     if library is None:
         return None
     function = library.outrider_sample
-    function.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_int64] * 2
-    function.restype = None
+    function.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 3
+    function.restype = ctypes.c_int
     return function

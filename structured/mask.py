@@ -24,7 +24,7 @@ def apply_bitmask(logits: torch.Tensor, bitmask: torch.Tensor, row_indices: Sequ
         return
     xgrammar.apply_token_bitmask_inplace(
         logits,
-        bitmask,
+        bitmask.to(logits.device),
         vocab_size=logits.shape[1],
         indices=None if row_indices is None else list(row_indices),
     )

@@ -1,11 +1,11 @@
-"""A model of a Llama-like family on the CPU, run by the decoder kernel instead of transformers' modules.
+"""A model of a Llama-like family, run by a decoder of the kernels instead of transformers' modules.
 
 Owns which models those are and where their weights are found. It trusts nothing: the loader compares its logits with
 those of the modules it was made from.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -15,6 +15,10 @@ from outrider.engine.config import BLOCK_SIZE
 from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape, can_decode
 from outrider.kernels.linear import LinearWeights
 from outrider.kernels.paged_attention import DTYPES, AttentionBatch, allocate_kv
+from outrider.kernels.tiles import prefill_tile_size
+
+if TYPE_CHECKING:
+    from outrider.kernels.gpu.decoder import GpuDecoder
 
 # Pre-norm layers with SwiGLU, rotary positions in halves and one cache per layer; differences within that are read off
 # the modules.
@@ -22,13 +26,15 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "granite", "smollm3", "phi3")
 
 
 def can_fuse(module: PreTrainedModel) -> bool:
-    """Whether the model is of a family that the decoder kernel implements, and of sizes that it takes."""
+    """Whether the model is of a family that the decoders implement, and of sizes that the device's takes."""
     config: Any = module.config
     body: Any = module.model if hasattr(module, "model") else None
     if config.model_type not in FAMILIES or config.hidden_act != "silu" or getattr(config, "mlp_bias", False):
         return False
-    if module.device.type != "cpu" or module.dtype not in DTYPES:
+    if module.dtype not in DTYPES:
         return False
+    if module.device.type != "cpu":
+        return module.device.type == "cuda"
     rotary_dim = 2 * len(body.rotary_emb.inv_freq)
     head_dim = body.layers[0].self_attn.head_dim
     return can_decode(head_dim, rotary_dim, config.hidden_size, config.intermediate_size)
@@ -38,16 +44,18 @@ class FusedModel:
     """A causal language model and its KV cache; the interface of `PagedModel`."""
 
     def __init__(self, module: PreTrainedModel) -> None:
-        """Packs the weights, and takes them away from `module` layer by layer. `can_fuse` has said yes."""
+        """Takes the weights away from `module`, layer by layer. `can_fuse` has said yes."""
         config: Any = module.config
         body: Any = module.model
         attention = body.layers[0].self_attn
+        self.device: torch.device = module.device
         self.dtype: torch.dtype = module.dtype
         self.num_layers: int = config.num_hidden_layers
         self.is_batch_invariant = False  # the loader measures it
         self.vocab_size: int = config.vocab_size
         self.max_model_len: int = config.max_position_embeddings
         self.num_kv_heads: int = config.num_key_value_heads
+        self.tile_size = prefill_tile_size(config.num_attention_heads, self.num_kv_heads)
         self.head_dim: int = attention.head_dim
         shape = DecoderShape(
             dtype=self.dtype,
@@ -69,7 +77,7 @@ class FusedModel:
         embedding = body.embed_tokens.weight.detach().contiguous()
         output = _linear(module.lm_head)
         module.lm_head = nn.Identity()
-        self._decoder = Decoder(
+        self._decoder = _decoder_type(self.device)(
             shape,
             _take_layers(body.layers, config),
             embedding=embedding,
@@ -86,7 +94,7 @@ class FusedModel:
         """Makes a new, empty cache; the pages of memory are taken when first written."""
         assert block_size == BLOCK_SIZE
         pairs = [
-            allocate_kv(num_blocks, self.num_kv_heads, block_size, self.head_dim, self.dtype)
+            allocate_kv(num_blocks, self.num_kv_heads, block_size, self.head_dim, self.dtype, self.device)
             for _ in range(self.num_layers)
         ]
         self._decoder.bind_cache([keys for keys, _ in pairs], [values for _, values in pairs])
@@ -100,6 +108,14 @@ class FusedModel:
     ) -> torch.Tensor:
         """As `PagedModel.forward`."""
         return self._decoder.forward(token_ids, batch, logit_rows)
+
+
+def _decoder_type(device: torch.device) -> "type[Decoder | GpuDecoder]":
+    if device.type == "cpu":
+        return Decoder
+    from outrider.kernels.gpu.decoder import GpuDecoder  # noqa: PLC0415 - needs no Triton where there is no GPU
+
+    return GpuDecoder
 
 
 def _take_layers(layers: Any, config: Any) -> Iterator[DecoderLayer]:

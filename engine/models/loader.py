@@ -13,13 +13,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from outrider.engine.batch import make_batch
 from outrider.engine.config import BLOCK_SIZE, default_num_threads
 from outrider.engine.errors import LoadError, first_line
 from outrider.engine.models.fused_model import FusedModel, can_fuse
 from outrider.engine.models.paged_model import PagedModel, UnsupportedAttentionError, check_windows
 from outrider.engine.models.served_model import ServedModel
 from outrider.kernels.linear import can_pack, pack_linears
-from outrider.kernels.paged_attention import AttentionBatch
 
 logger = logging.getLogger("outrider.engine")
 
@@ -51,13 +51,14 @@ class LoadedModel:
     default_sampling: dict[str, float]
 
 
-def load_model(folder: str, dtype: str = "auto", num_threads: int | None = None) -> LoadedModel:
-    """Loads a transformers causal language model from a local folder, for inference on the CPU.
+def load_model(folder: str, dtype: str = "auto", num_threads: int | None = None, device: str = "auto") -> LoadedModel:
+    """Loads a transformers causal language model from a local folder, for inference.
 
     Args:
         folder: with config.json, safetensors weights and tokenizer files
         dtype: auto (the checkpoint's own; float16 becomes bfloat16), float32 or bfloat16
         num_threads: of torch; by the size of the model when None
+        device: auto (a GPU where torch sees one), cpu, cuda or cuda:N
 
     Raises:
         LoadError: missing, incomplete, corrupt or not supported.
@@ -65,14 +66,14 @@ def load_model(folder: str, dtype: str = "auto", num_threads: int | None = None)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     config = _read_config(folder)
-    torch_dtype = _choose_dtype(config, dtype)
-    module = _read_weights(folder, config, torch_dtype)
+    torch_dtype, torch_device = _choose_dtype(config, dtype), _choose_device(device)
+    module = _read_weights(folder, config, torch_dtype, torch_device)
     torch.set_num_threads(num_threads or default_num_threads(module.num_parameters()))
     generation = _read_generation_config(folder)
     eos_token_ids = _eos_token_ids(folder, generation, config.get_text_config())
     defaults = _default_sampling(folder, generation)
     return LoadedModel(
-        _fit(folder, module, config, lambda: _read_weights(folder, config, torch_dtype)),
+        _fit(folder, module, config, lambda: _read_weights(folder, config, torch_dtype, torch_device)),
         torch_dtype,
         eos_token_ids,
         defaults,
@@ -104,7 +105,17 @@ def _choose_dtype(config: PretrainedConfig, dtype: str) -> torch.dtype:
     return torch.bfloat16 if own in (torch.bfloat16, torch.float16, "bfloat16", "float16") else torch.float32
 
 
-def _read_weights(folder: str, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def _choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise LoadError(f"--device {name}: torch {torch.__version__} sees {count} GPUs; leave it out to use the CPU")
+    return device
+
+
+def _read_weights(folder: str, config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     try:
         loaded: tuple[PreTrainedModel, dict[str, set[str]]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]  # with loading info it is a pair
             folder,
@@ -121,6 +132,10 @@ def _read_weights(folder: str, config: PretrainedConfig, dtype: torch.dtype) -> 
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise LoadError(f"the weights in `{folder}` lack {len(missing)} tensors, the first is `{missing[0]}`")
+    try:
+        module.to(device)  # type: ignore[arg-type]  # transformers hides its signature behind a decorator
+    except torch.OutOfMemoryError as error:
+        raise LoadError(f"`{folder}` does not fit {device}: {first_line(error)}") from error
     module.eval()
     return module
 
@@ -169,7 +184,7 @@ def _fit(
     refusal = f"model type `{config.model_type}` is not supported"
     generator = torch.Generator().manual_seed(0)
     vocab_size = config.get_text_config().vocab_size
-    prompts = [torch.randint(0, vocab_size, (length,), generator=generator) for length in (101, 37)]
+    prompts = [torch.randint(0, vocab_size, (length,), generator=generator).to(module.device) for length in (101, 37)]
     # Another order of summation is fine, another result is not: wrong models are off by the logits' own size.
     share = 1e-3 if module.dtype == torch.float32 else 0.1
     try:
@@ -188,7 +203,7 @@ def _fit(
                 logger.warning("the decoder kernel does not compute what this checkpoint means; running its modules")
                 module = reread()
             paged = PagedModel(module)
-            if can_pack(module.dtype):
+            if module.device.type == "cpu" and can_pack(module.dtype):
                 pack_linears(module)
             is_same = _computes(paged, prompts, expected, tolerance)
             check_windows(config.get_text_config(), paged.attention.windows)
@@ -230,21 +245,13 @@ def _is_batch_invariant(paged: ServedModel, prompts: list[torch.Tensor], packed:
 def _run_in_chunks(paged: ServedModel, prompts: list[torch.Tensor], size: int) -> list[torch.Tensor]:
     """All logits of each prompt, (length, vocab_size), computed packed, so many tokens of each prompt at a time."""
     blocks_each = -(-max(map(len, prompts)) // BLOCK_SIZE)
-    table = torch.arange(len(prompts) * blocks_each, dtype=torch.int32).view(len(prompts), blocks_each)
+    block_ids = [list(range(index * blocks_each, (index + 1) * blocks_each)) for index in range(len(prompts))]
     pieces: list[list[torch.Tensor]] = [[] for _ in prompts]
     for start in range(0, max(map(len, prompts)), size):
         chunks = [prompt[start : start + size] for prompt in prompts]
-        lengths = torch.tensor([len(chunk) for chunk in chunks])
-        sequence = torch.repeat_interleave(torch.arange(len(prompts)), lengths)
-        positions = torch.cat([torch.arange(start, start + len(chunk)) for chunk in chunks])
-        batch = AttentionBatch(
-            block_table=table,
-            row_sequence=sequence.int(),
-            row_position=positions.int(),
-            write_block=table[sequence, positions // BLOCK_SIZE].long(),
-            write_offset=positions % BLOCK_SIZE,
-        )
-        logits = paged.forward(torch.cat(chunks), positions, batch, torch.arange(len(positions)))
-        for mine, piece in zip(pieces, logits.split(lengths.tolist()), strict=True):
+        spans = [range(start, start + len(chunk)) for chunk in chunks]
+        batch, positions = make_batch(block_ids, spans, paged.device, paged.tile_size)
+        logits = paged.forward(torch.cat(chunks), positions, batch, torch.arange(len(positions), device=paged.device))
+        for mine, piece in zip(pieces, logits.split([len(chunk) for chunk in chunks]), strict=True):
             mine.append(piece)
     return [torch.cat(mine) for mine in pieces]

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, allocate_kv, paged_attention, write_kv
+from outrider.kernels.tiles import prefill_tile_size
 
 INTERFACE_NAME = "outrider_paged"
 LAYER_ATTRIBUTE = "outrider_attention"
@@ -102,11 +103,13 @@ class PagedModel:
         self.module = module
         self.attention = PagedAttention()
         config = module.config.get_text_config()
+        self.device: torch.device = module.device
         self.num_layers: int = config.num_hidden_layers
         self.is_batch_invariant = False  # the loader measures it
         self.vocab_size: int = config.vocab_size
         self.max_model_len: int = config.max_position_embeddings
         self.num_kv_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        self.tile_size = prefill_tile_size(config.num_attention_heads, self.num_kv_heads)
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         # No mask function is registered under this name, so transformers builds no mask.
         AttentionInterface.register(INTERFACE_NAME, attend)
@@ -123,7 +126,9 @@ class PagedModel:
         """Makes a new, empty cache; the pages of memory are taken when first written."""
         self.attention.key_caches, self.attention.value_caches = [], []
         for _ in range(self.num_layers):
-            keys, values = allocate_kv(num_blocks, self.num_kv_heads, block_size, self.head_dim, self.module.dtype)
+            keys, values = allocate_kv(
+                num_blocks, self.num_kv_heads, block_size, self.head_dim, self.module.dtype, self.device
+            )
             self.attention.key_caches.append(keys)
             self.attention.value_caches.append(values)
 

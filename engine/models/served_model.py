@@ -10,6 +10,8 @@ from outrider.kernels.paged_attention import AttentionBatch
 class ServedModel(Protocol):
     """A causal language model and its paged KV cache."""
 
+    device: torch.device
+    tile_size: int  # neighbouring rows that a GPU best attends to together
     num_layers: int
     vocab_size: int
     max_model_len: int
@@ -27,6 +29,8 @@ class ServedModel(Protocol):
         self, token_ids: torch.Tensor, positions: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor
     ) -> torch.Tensor:
         """Runs the rows, writes their keys and values, and returns float32 logits (num_logit_rows, vocab_size).
+
+        All tensors are on the model's device.
 
         Args:
             token_ids: (num_rows,) int64

@@ -72,7 +72,9 @@ def test_a_random_checkpoint_has_its_shape_and_a_tokenizer(shape: Path, tmp_path
     assert tokenizer.decode(tokenizer.encode("naïve 東京")) == "naïve 東京"
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("llama-100m", 90e6, 110e6), ("llama-500m", 450e6, 550e6)])
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("llama-100m", 90e6, 110e6), ("llama-500m", 450e6, 550e6), ("llama-8b", 8.0e9, 8.1e9)]
+)
 def test_shipped_shapes_have_the_size_of_their_name(name: str, low: float, high: float) -> None:
     """Counted without weights."""
     import torch

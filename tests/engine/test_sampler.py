@@ -2,10 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from outrider.engine.filters import filter_scores
 from outrider.engine.protocol import SamplingParams
 from outrider.engine.sampler import Sampler, SampleRow
 
@@ -115,41 +112,3 @@ def test_a_bad_word_of_several_tokens_is_stopped_before_its_last() -> None:
     assert [4] == sampler.draw(logits.clone(), [SampleRow(row_params, [0, 4], 1)], None, [])
     assert [4] == sampler.draw(logits.clone(), [SampleRow(row_params, [0], 1, (4,))], None, [])
     assert [5] == sampler.draw(logits.clone(), [SampleRow(row_params, [0, 4, 1], 1)], None, [])
-
-
-def definition(scores: torch.Tensor, top_k: int, top_p: float) -> set[int]:
-    """Top-k, then top-p, by sorting one row."""
-    ordered = scores.sort(descending=True, stable=True)
-    kept = len(scores) if top_k == 0 else top_k
-    shares = ordered.values[:kept].softmax(-1)
-    before = shares.cumsum(-1) - shares
-    is_kept = (before < top_p) | (torch.arange(kept) == 0) | torch.tensor(top_p == 1.0)
-    return set(ordered.indices[:kept][is_kept].tolist())
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_filters_of_a_large_vocabulary_keep_what_sorting_it_would(data) -> None:
-    """Rows whose candidates suffice and rows that are sorted whole, ties included; the same bits alone and together."""
-    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
-    num_rows = data.draw(st.integers(1, 4))
-    rows, scores = [], []
-    for _ in range(num_rows):
-        row = torch.randn(1500, generator=generator) * data.draw(st.sampled_from([0.1, 3.0, 9.0]))
-        if data.draw(st.booleans()):
-            row = row.round()
-        scores.append(row - row.max())
-        top_k = data.draw(st.sampled_from([0, 1, 7, 511, 512, 600]))
-        rows.append(params(top_k=top_k, top_p=data.draw(st.sampled_from([0.1, 0.9, 0.999, 1.0]))))
-    together = torch.stack(scores)
-    filter_scores(together, rows)
-
-    for row, score, filtered in zip(rows, scores, together, strict=True):
-        alone = score[None].clone()
-        filter_scores(alone, [row])
-        assert torch.equal(alone[0], filtered)
-        kept = set((filtered > -torch.inf).nonzero()[:, 0].tolist())
-        wanted = definition(score, row.top_k, row.top_p) if row.top_k or row.top_p < 1 else set(range(1500))
-        # What lies on the very edge may round either way.
-        assert score.softmax(-1)[sorted(kept ^ wanted)].sum() < 1e-6
-        assert torch.equal(filtered[sorted(kept)], score[sorted(kept)])

@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from outrider.kernels.philox import gumbel
-from outrider.kernels.sample import sample, sample_reference
+from outrider.kernels.sample import Draw, sample, sample_reference
 
 
 def draw_many(scores: list[float], count: int) -> np.ndarray:
     rows = torch.tensor(scores).expand(count, -1).contiguous()
-    return np.array(sample(rows, [5] * count, list(range(count)), [False] * count))
+    return np.array(sample(rows, [Draw(seed=5, position=position) for position in range(count)]))
 
 
 def chi_square(drawn: np.ndarray, scores: list[float]) -> float:
@@ -21,7 +23,7 @@ def chi_square(drawn: np.ndarray, scores: list[float]) -> float:
 
 def test_greedy_takes_the_lowest_id_of_a_tie() -> None:
     """The same rule everywhere, or equal scores would tell speculation from plain decoding."""
-    assert [1] == sample(torch.tensor([[0.0, 2.0, 2.0]]), [0], [0], [True])
+    assert [1] == sample(torch.tensor([[0.0, 2.0, 2.0]]), [Draw(0, 0, temperature=0.0)])
 
 
 def test_draws_follow_a_flat_distribution() -> None:
@@ -43,31 +45,88 @@ def test_a_forbidden_token_is_never_drawn() -> None:
     assert 1 not in draw_many([0.0, float("-inf"), 0.0], 2_000)
 
 
-@pytest.mark.parametrize("vocab_size", [1, 3, 4, 5, 97, 4096])
+@pytest.mark.parametrize("vocab_size", [1, 3, 4, 5, 63, 64, 97, 4096])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 8.0, 40.0])
 def test_the_kernel_draws_what_the_definition_draws(vocab_size, scale) -> None:
-    """Flat, peaked and in between, with forbidden tokens among them, at large seeds and positions."""
+    """Flat, peaked and in between, with forbidden tokens among them, at large seeds and positions, greedy ones too."""
     generator = torch.Generator().manual_seed(vocab_size)
-    scores = torch.randn(64, vocab_size, generator=generator) * scale
-    scores[:, 1::3] = float("-inf")
-    leaders = scores.argmax(-1).tolist()
-    seeds = [2**64 - 1 - row for row in range(64)]
-    positions = [row * 1000 for row in range(64)]
+    logits = torch.randn(64, vocab_size, generator=generator) * scale
+    logits[:, 1::3] = float("-inf")
+    draws = [Draw(2**64 - 1 - row, row * 1000, temperature=(0.0, 0.7, 1.0)[row % 3]) for row in range(64)]
 
-    assert sample_reference(scores, leaders, seeds, positions) == sample(scores, seeds, positions, [False] * 64)
+    assert sample_reference(logits.clone(), draws) == sample(logits, draws)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_the_kernel_keeps_what_the_definition_keeps(data) -> None:
+    """Any filters on any shape of scores; but for tokens at the edge of a share, by as much as float32 rounds sums."""
+    vocab_size = data.draw(st.sampled_from([2, 15, 16, 17, 300, 5000]))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    logits = torch.randn(3, vocab_size, generator=generator) * data.draw(st.sampled_from([0.0, 0.5, 3.0, 30.0]))
+    if data.draw(st.booleans()):
+        logits = logits.round()  # many ties
+    if data.draw(st.booleans()):
+        logits[:, ::2] = float("-inf")
+    draw = Draw(
+        seed=1,
+        position=2,
+        temperature=data.draw(st.sampled_from([0.3, 1.0, 2.0])),
+        top_k=data.draw(st.sampled_from([0, 1, 2, 40, 299, 4000])),
+        top_p=data.draw(st.sampled_from([1.0, 1e-6, 0.1, 0.5, 0.9, 0.9999])),
+        min_p=data.draw(st.sampled_from([0.0, 0.001, 0.2, 1.0])),
+    )
+    expected, actual = logits.clone(), logits.clone()
+    sample_reference(expected, [draw] * 3)
+    sample(actual, [draw] * 3)
+
+    for row, (mine, theirs) in enumerate(zip(actual, expected, strict=True)):
+        stays, should_stay = mine > -torch.inf, theirs > -torch.inf
+        assert torch.equal(mine[stays & should_stay], theirs[stays & should_stay])
+        whole = (logits[row] / draw.temperature).softmax(-1)
+        assert float(whole[stays ^ should_stay].sum()) < 2e-5 + float(whole.max()) * 1e-6
+
+
+@pytest.mark.parametrize("vocab_size", [4, 100])
+def test_a_row_of_no_numbers_gives_no_token(vocab_size) -> None:
+    """NaN anywhere, infinity, and every token forbidden; the rows beside it are drawn."""
+    logits = torch.zeros(5, vocab_size)
+    logits[0, 1] = float("nan")
+    logits[1, 2] = float("inf")
+    logits[2] = float("-inf")
+    draws = [Draw(row, 3, temperature=row % 2) for row in range(5)]
+
+    for function in (sample, sample_reference):
+        drawn = function(logits.clone(), draws)
+        assert [None, None, None] == drawn[:3]
+        assert None not in drawn[3:]
 
 
 def test_skipping_hopeless_tokens_changes_no_draw() -> None:
     """The pruned draw equals the argmax over the whole vocabulary."""
     scores = torch.randn(50, 512, generator=torch.Generator().manual_seed(0)) * 8
+    scores -= scores.amax(-1, keepdim=True)
     whole = [int((row.numpy() + gumbel(3, index, np.arange(512))).argmax()) for index, row in enumerate(scores)]
 
-    assert whole == sample(scores, [3] * 50, list(range(50)), [False] * 50)
+    assert whole == sample(scores, [Draw(3, position) for position in range(50)])
 
 
 def test_a_row_draws_the_same_token_in_any_batch() -> None:
-    """A draw depends on its own scores, seed and position alone."""
-    scores = torch.randn(8, 100, generator=torch.Generator().manual_seed(1))
-    together = sample(scores, list(range(8)), list(range(8)), [False] * 8)
+    """A draw depends on its own scores, seed and position alone, and so does what is left of its scores."""
+    logits = torch.randn(8, 1000, generator=torch.Generator().manual_seed(1))
+    draws = [Draw(row, row, top_p=0.8, top_k=500) for row in range(8)]
+    together = logits.clone()
+    drawn = sample(together, draws)
 
-    assert together == [sample(scores[i : i + 1].clone(), [i], [i], [False])[0] for i in range(8)]
+    for row, draw in enumerate(draws):
+        alone = logits[row : row + 1].clone()
+        assert [drawn[row]] == sample(alone, [draw])
+        assert torch.equal(alone[0], together[row])
+
+
+def test_logits_that_the_kernel_cannot_take_are_refused() -> None:
+    """Never a silent wrong number."""
+    with pytest.raises(ValueError, match="sample takes contiguous float32 logits"):
+        sample(torch.zeros(4, 8).t(), [Draw(0, 0)] * 8)
+    with pytest.raises(ValueError, match="sample takes contiguous float32 logits"):
+        sample(torch.zeros(1, 8, dtype=torch.bfloat16), [Draw(0, 0)])
