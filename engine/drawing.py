@@ -104,6 +104,8 @@ def prompt_logprobs(rows: SequenceOf[StepRow], logits: torch.Tensor) -> None:
         rows: of the step
         logits: (sum of len(row.prompt_places), vocab_size) float32
     """
+    if not len(logits):
+        return
     first = 0
     for row in rows:
         places, sequence = row.prompt_places, row.sequence
