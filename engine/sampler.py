@@ -38,7 +38,8 @@ class SampleRow:
         """What the request asks of the draw itself."""
         params = self.params
         temperature = max(params.temperature, MIN_TEMPERATURE) if params.temperature > 0 else 0.0
-        return Draw(params.seed, self.position, temperature, params.top_k, params.top_p, params.min_p)
+        keeps_scores = params.processed_logprobs and params.num_logprobs is not None
+        return Draw(params.seed, self.position, temperature, params.top_k, params.top_p, params.min_p, keeps_scores)
 
 
 class Sampler:
@@ -80,7 +81,7 @@ class Sampler:
             keep_typical(scores, torch.tensor([rows[index].params.typical_p for index in typical]))
             logits[typical] = scores
             for index in typical:
-                draws[index] = Draw(draws[index].seed, draws[index].position)
+                draws[index] = Draw(draws[index].seed, draws[index].position, keeps_scores=draws[index].keeps_scores)
         return sample(logits, draws)
 
 

@@ -1,8 +1,8 @@
 /* The Gumbel-max draw on the CPU: per row argmax over tokens of score + noise(seed, position, token), where scores are
  * what temperature, top-k, top-p and min-p make of logits (num_rows, vocab_size), float32.
  *
- * The noise is kernels/philox.py's, word for word: counter (token / 4, position, 0, 0), word token % 4; sixteen calls
- * of the generator run side by side. A row is one thread's work from beginning to end: its bits depend on no other.
+ * The noise is kernels/philox.py's, word for word: counter (token / 4, position, 0, 0), word token % 4. A row is one
+ * thread's work from beginning to end: its bits depend on no other.
  *
  * Tokens that cannot win are skipped exactly. With b the best value so far, a token of score s wins only if its noise
  * exceeds g = b - s, and noise -log(-log1p(-w)) exceeds g only if w < exp(-g). So most tokens cost an integer
@@ -34,30 +34,27 @@ static inline void philox(uint32_t group, const struct stream *stream, uint32_t 
     word[0] = c0, word[1] = c1, word[2] = c2, word[3] = c3;
 }
 
-/* The halves of sixteen 64-bit products. */
-INLINE void multiply_wide(v16u a, uint32_t factor, v16u *high, v16u *low) {
+/* The generator's words are the low halves of 64-bit lanes, eight groups side by side: a product of low halves is then
+ * one instruction, and what gathers in the high halves is never read. */
+typedef uint64_t v8w __attribute__((vector_size(64)));
+enum { GROUPS = 8 };
+
+INLINE v8w multiply_low(v8w a, uint32_t factor) {
 #ifdef __AVX512F__
-    const __m512i x = (__m512i)a, f = _mm512_set1_epi32((int)factor);
-    const __m512i even = _mm512_mul_epu32(x, f), odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), f);
-    *high = (v16u)_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
-    *low = (v16u)_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+    return (v8w)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi32((int)factor));
 #else
-    typedef uint64_t v16w __attribute__((vector_size(128)));
-    *high = __builtin_convertvector((__builtin_convertvector(a, v16w) * factor) >> 32, v16u);
-    *low = a * factor;
+    return (a & 0xffffffffu) * factor;
 #endif
 }
 
-/* The same for sixteen groups from `group` on: word[j] lane i is word j of group + i. */
-INLINE void philox_lanes(uint32_t group, const struct stream *stream, v16u word[WORDS]) {
-    const v16u lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    v16u c0 = lane + group, c1 = (uint32_t)stream->position - (v16u){0}, c2 = {0}, c3 = {0};
+/* word[j] lane i is word j of group + i. */
+INLINE void philox_lanes(uint32_t group, const struct stream *stream, v8w word[WORDS]) {
+    const v8w lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    v8w c0 = lane + group, c1 = (uint64_t)(uint32_t)stream->position - (v8w){0}, c2 = {0}, c3 = {0};
     uint32_t k0 = (uint32_t)stream->seed, k1 = (uint32_t)(stream->seed >> 32);
     for (int round = 0; round < ROUNDS; round++, k0 += STEP_A, k1 += STEP_B) {
-        v16u high_a, low_a, high_b, low_b;
-        multiply_wide(c0, FACTOR_A, &high_a, &low_a);
-        multiply_wide(c2, FACTOR_B, &high_b, &low_b);
-        c0 = high_b ^ c1 ^ k0, c1 = low_b, c2 = high_a ^ c3 ^ k1, c3 = low_a;
+        const v8w p0 = multiply_low(c0, FACTOR_A), p1 = multiply_low(c2, FACTOR_B);
+        c0 = (p1 >> 32) ^ c1 ^ k0, c1 = p1, c2 = (p0 >> 32) ^ c3 ^ k1, c3 = p0;
     }
     word[0] = c0, word[1] = c1, word[2] = c2, word[3] = c3;
 }
@@ -100,77 +97,93 @@ static struct best leader(const float *score, int64_t count) {
     return best;
 }
 
-/* Draws among the BLOCK tokens from `first` on. */
-INLINE void draw_block(const float *score, int64_t first, const struct stream *stream, struct best *best) {
-    /* Tokens 4 i + j of the block in lane i of part j, as the generator has their words. */
-    const v16i evens = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
-    const v16f a = load(score, 0, FLOAT32), b = load(score, 16, FLOAT32);
-    const v16f c = load(score, 32, FLOAT32), d = load(score, 48, FLOAT32);
-    const v16f highest = larger(larger(a, b), larger(c, d));
-    if (!any_lane(best->value - highest < MAX_NOISE)) return;
-    v16u word[WORDS];
-    philox_lanes((uint32_t)(first / WORDS), stream, word);
-    const v16f even_ab = __builtin_shuffle(a, b, evens), odd_ab = __builtin_shuffle(a, b, evens + 1);
-    const v16f even_cd = __builtin_shuffle(c, d, evens), odd_cd = __builtin_shuffle(c, d, evens + 1);
-    const v16f part[WORDS] = {
-        __builtin_shuffle(even_ab, even_cd, evens),
-        __builtin_shuffle(odd_ab, odd_cd, evens),
-        __builtin_shuffle(even_ab, even_cd, evens + 1),
-        __builtin_shuffle(odd_ab, odd_cd, evens + 1),
-    };
-    v16i hit[WORDS], any = {0};
-    for (int j = 0; j < WORDS; j++) {
-        /* exp(-gap) is at most 2 ** -n: words above 2 ** (32 - n) are too large. */
-        const v16f powers = (best->value - part[j]) * 1.44269504f - MARGIN;
-        const v16f bounded = larger(broadcast(0.0f), choose(powers < 31.0f, powers, broadcast(31.0f)));
-        hit[j] = word[j] <= 0xffffffffu >> __builtin_convertvector(bounded, v16u);
-        any |= hit[j];
-    }
-    if (!any_lane(any)) return;
-    for (int j = 0; j < WORDS; j++)
-        for (int i = 0; i < LANES; i++)
-            if (hit[j][i]) offer(best, part[j][i] + gumbel(word[j][i]), first + WORDS * i + j);
+/* exp(-gap) is at most 2 ** -n for the n here: words above 2 ** (32 - n) are too large for noise above the gap. */
+INLINE uint32_t largest_word(float gap) {
+    const float powers = gap * 1.44269504f - MARGIN;
+    return 0xffffffffu >> (powers < 0.0f ? 0 : powers < 31.0f ? (int)powers : 31);
 }
 
-static int64_t draw_token(const float *score, int64_t vocab_size, int64_t leader, const struct stream *stream) {
+/* The smallest of each group's words. */
+INLINE v8w smallest_word(const v8w word[WORDS]) {
+#ifdef __AVX512F__
+    const __m512i a = _mm512_min_epu32((__m512i)word[0], (__m512i)word[1]);
+    const __m512i b = _mm512_min_epu32((__m512i)word[2], (__m512i)word[3]);
+    return (v8w)_mm512_min_epu32(a, b) & 0xffffffffu;
+#else
+    v8w smallest = word[0] & 0xffffffffu;
+    for (int j = 1; j < WORDS; j++) {
+        const v8w other = word[j] & 0xffffffffu, is_less = (v8w)(other < smallest);
+        smallest = (other & is_less) | (smallest & ~is_less);
+    }
+    return smallest;
+#endif
+}
+
+/* Draws among the BLOCK tokens from `first` on; their scores are (logit - top) * inverse. */
+INLINE void draw_block(const float *logit, int64_t first, float top, float inverse, const struct stream *stream,
+                       struct best *best) {
+    v16f high = load(logit, 0, FLOAT32);
+    for (int i = LANES; i < BLOCK; i += LANES) high = most(high, load(logit, i, FLOAT32));
+    const float highest = (largest_lane(high) - top) * inverse;
+    if (best->value - highest >= MAX_NOISE) return;
+    /* Most groups have no word small enough for the highest score of all. */
+    const uint64_t largest = largest_word(best->value - highest);
+    for (int part = 0; part < BLOCK; part += WORDS * GROUPS) {
+        v8w word[WORDS];
+        philox_lanes((uint32_t)((first + part) / WORDS), stream, word);
+        if (!any_lane((v16i)(smallest_word(word) <= largest))) continue;
+        for (int i = 0; i < WORDS * GROUPS; i++) {
+            const uint32_t bits = (uint32_t)word[i % WORDS][i / WORDS];
+            if (bits > largest) continue;
+            const float score = (logit[part + i] - top) * inverse;
+            if (bits <= largest_word(best->value - score)) offer(best, score + gumbel(bits), first + part + i);
+        }
+    }
+}
+
+static int64_t draw_token(const float *logit, int64_t vocab_size, struct best leader, float inverse,
+                          const struct stream *stream) {
+    const float top = leader.value;
     uint32_t word[WORDS];
-    philox((uint32_t)(leader / WORDS), stream, word);
-    struct best best = {score[leader] + gumbel(word[leader % WORDS]), leader};
+    philox((uint32_t)(leader.token / WORDS), stream, word);
+    struct best best = {gumbel(word[leader.token % WORDS]), leader.token};
     int64_t first = 0;
-    for (; first + BLOCK <= vocab_size; first += BLOCK) draw_block(score + first, first, stream, &best);
+    for (; first + BLOCK <= vocab_size; first += BLOCK) draw_block(logit + first, first, top, inverse, stream, &best);
     float rest[BLOCK];
-    for (int i = 0; i < BLOCK; i++) rest[i] = first + i < vocab_size ? score[first + i] : -INFINITY;
-    if (first < vocab_size) draw_block(rest, first, stream, &best);
+    for (int i = 0; i < BLOCK; i++) rest[i] = first + i < vocab_size ? logit[first + i] : -INFINITY;
+    if (first < vocab_size) draw_block(rest, first, top, inverse, stream, &best);
     return best.token;
 }
 
-/* One row's token, NONE where there is none; a row drawn with noise holds its scores afterwards. */
-static int64_t draw_row(float *score, int64_t vocab_size, const struct draw *d, struct scratch *scratch) {
-    const struct best best = leader(score, vocab_size);
+/* One row's token, NONE where there is none. */
+static int64_t draw_row(float *logit, int64_t vocab_size, const struct draw *d, const struct scratch *scratch) {
+    const struct best best = leader(logit, vocab_size);
     if (best.token == NONE || d->temperature == 0.0f) return best.token;
+    const struct stream stream = {d->seed, (uint64_t)d->position};
+    const float inverse = 1.0f / d->temperature;
+    if (!has_filter(d, vocab_size) && !d->keeps_scores) return draw_token(logit, vocab_size, best, inverse, &stream);
+    float *score = scratch->score;
     int64_t t = 0;
     for (; t + LANES <= vocab_size; t += LANES)
-        store(score, t, (load(score, t, FLOAT32) - best.value) / d->temperature, FLOAT32);
-    for (; t < vocab_size; t++) score[t] = (score[t] - best.value) / d->temperature;
-    filter(score, vocab_size, d, scratch);
-    const struct stream stream = {d->seed, (uint64_t)d->position};
-    return draw_token(score, vocab_size, best.token, &stream);
+        store(score, t, (load(logit, t, FLOAT32) - best.value) * inverse, FLOAT32);
+    for (; t < vocab_size; t++) score[t] = (logit[t] - best.value) * inverse;
+    for (; t % LANES; t++) score[t] = -INFINITY;
+    filter(scratch, vocab_size, d);
+    if (d->keeps_scores) memcpy(logit, score, (size_t)vocab_size * sizeof *score);
+    return draw_token(score, vocab_size, (struct best){0.0f, best.token}, 1.0f, &stream);
 }
 
 /* Returns 0, or -1 without the memory for it. */
-int outrider_sample(float *scores, const struct draw *draws, int64_t *drawn, int64_t num_rows, int64_t vocab_size,
+int outrider_sample(float *logits, const struct draw *draws, int64_t *drawn, int64_t num_rows, int64_t vocab_size,
                     int64_t num_threads) {
     int failed = 0;
     #pragma omp parallel num_threads((int)num_threads) if (num_rows > 1) reduction(| : failed)
     {
-        struct scratch scratch = {malloc((size_t)(vocab_size + LANES) * sizeof(float)),
-                                  malloc((size_t)vocab_size * sizeof(struct ranked))};
-        failed = !scratch.weight || !scratch.ranked;
+        struct scratch *scratch = own_scratch(vocab_size);
+        failed = !scratch;
         #pragma omp for schedule(dynamic, 1)
         for (int64_t row = 0; row < num_rows; row++)
-            if (!failed) drawn[row] = draw_row(scores + row * vocab_size, vocab_size, draws + row, &scratch);
-        free(scratch.weight);
-        free(scratch.ranked);
+            if (!failed) drawn[row] = draw_row(logits + row * vocab_size, vocab_size, draws + row, scratch);
     }
     return failed ? -1 : 0;
 }

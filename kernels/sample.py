@@ -29,14 +29,16 @@ class Draw:
     top_k: int = 0  # 0: all
     top_p: float = 1.0
     min_p: float = 0.0
+    keeps_scores: bool = False
 
 
 def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | None]:
     """Draws one token id per row; None for a row that is not numbers, or whose every token is forbidden.
 
     Args:
-        logits: (num_rows, vocab_size) float32, contiguous, -inf where a token is forbidden. A row drawn with noise
-            holds afterwards what it was drawn from: log-probabilities up to a constant, the highest 0
+        logits: (num_rows, vocab_size) float32, contiguous, -inf where a token is forbidden; may be overwritten. A row
+            with `keeps_scores` that is drawn with noise holds afterwards what it was drawn from: log-probabilities up
+            to a constant, the highest 0
         draws: one per row
     """
     kernel = _cpu_kernel() if logits.device.type == "cpu" else None
@@ -67,7 +69,7 @@ def scale_and_filter(scores: torch.Tensor, draws: Sequence[Draw]) -> None:
     device = scores.device
     temperatures = torch.tensor([draw.temperature for draw in draws], device=device)
     # Relative to the leader, so that nothing overflows.
-    scores.sub_(scores.amax(-1, keepdim=True)).div_(temperatures[:, None])
+    scores.sub_(scores.amax(-1, keepdim=True)).mul_(1.0 / temperatures[:, None])
     filter_scores(
         scores,
         torch.tensor([draw.top_k for draw in draws], device=device),
@@ -96,6 +98,7 @@ class _Draw(ctypes.Structure):
         ("top_p", ctypes.c_double),
         ("min_p", ctypes.c_double),
         ("temperature", ctypes.c_float),
+        ("keeps_scores", ctypes.c_int32),
     )
 
 
@@ -104,7 +107,10 @@ def _sample_in_c(kernel: "ctypes._NamedFuncPointer", logits: torch.Tensor, draws
         raise ValueError(f"sample takes contiguous float32 logits, not {logits.dtype} of strides {logits.stride()}")
     num_rows, vocab_size = logits.shape
     asked = (_Draw * num_rows)(
-        *(_Draw(draw.seed, draw.position, draw.top_k, draw.top_p, draw.min_p, draw.temperature) for draw in draws)
+        *(
+            _Draw(one.seed, one.position, one.top_k, one.top_p, one.min_p, one.temperature, one.keeps_scores)
+            for one in draws
+        )
     )
     drawn = (ctypes.c_int64 * num_rows)()
     if kernel(logits.data_ptr(), asked, drawn, num_rows, vocab_size, torch.get_num_threads()) != 0:
