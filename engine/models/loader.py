@@ -3,7 +3,6 @@
 Whatever cannot be served is refused here, with one line that names it; nothing is found out later.
 """
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,13 +17,11 @@ from outrider.engine.config import BLOCK_SIZE, default_num_threads
 from outrider.engine.errors import LoadError, first_line
 from outrider.engine.models.fused_model import FusedModel, can_fuse
 from outrider.engine.models.paged_model import PagedModel, UnsupportedAttentionError, check_windows
+from outrider.engine.models.rope import pin_frequencies
 from outrider.engine.models.served_model import ServedModel
 from outrider.kernels.linear import can_pack, pack_linears
 
 logger = logging.getLogger("outrider.engine")
-
-# Rotary variants whose frequencies depend on the longest position of a batch: one request would change another's.
-LEAKING_ROPE_TYPES = ("dynamic", "longrope")
 
 # Families that place a token by its place in the batch, where it is not visible from outside.
 REFUSED_TYPES = ("llama4", "llama4_text")
@@ -51,7 +48,14 @@ class LoadedModel:
     default_sampling: dict[str, float]
 
 
-def load_model(folder: str, dtype: str = "auto", num_threads: int | None = None, device: str = "auto") -> LoadedModel:
+def load_model(
+    folder: str,
+    dtype: str = "auto",
+    num_threads: int | None = None,
+    device: str = "auto",
+    *,
+    max_model_len: int | None = None,
+) -> LoadedModel:
     """Loads a transformers causal language model from a local folder, for inference.
 
     Args:
@@ -59,6 +63,7 @@ def load_model(folder: str, dtype: str = "auto", num_threads: int | None = None,
         dtype: auto (the checkpoint's own; float16 becomes bfloat16), float32 or bfloat16
         num_threads: of torch; by the size of the model when None
         device: auto (a GPU where torch sees one), cpu, cuda or cuda:N
+        max_model_len: the context to serve; where a model's frequencies depend on it, None is its shorter one
 
     Raises:
         LoadError: missing, incomplete, corrupt or not supported.
@@ -67,17 +72,21 @@ def load_model(folder: str, dtype: str = "auto", num_threads: int | None = None,
     transformers_logging.disable_progress_bar()
     config = _read_config(folder)
     torch_dtype, torch_device = _choose_dtype(config, dtype), _choose_device(device)
-    module = _read_weights(folder, config, torch_dtype, torch_device)
+
+    def read() -> tuple[PreTrainedModel, int | None]:
+        module = _read_weights(folder, config, torch_dtype, torch_device)
+        return module, pin_frequencies(module, config.get_text_config(), max_model_len)
+
+    module, context = read()
     torch.set_num_threads(num_threads or default_num_threads(module.num_parameters()))
     generation = _read_generation_config(folder)
     eos_token_ids = _eos_token_ids(folder, generation, config.get_text_config())
     defaults = _default_sampling(folder, generation)
-    return LoadedModel(
-        _fit(folder, module, config, lambda: _read_weights(folder, config, torch_dtype, torch_device)),
-        torch_dtype,
-        eos_token_ids,
-        defaults,
-    )
+    model = _fit(folder, module, config, lambda: read()[0])
+    if context is not None and context < model.max_model_len:
+        logger.info("%s: %d tokens of context; up to %d with --max-model-len", folder, context, model.max_model_len)
+        model.max_model_len = context
+    return LoadedModel(model, torch_dtype, eos_token_ids, defaults)
 
 
 def _read_config(folder: str) -> PretrainedConfig:
@@ -91,10 +100,6 @@ def _read_config(folder: str) -> PretrainedConfig:
         raise LoadError(f"config.json of `{folder}` cannot be read: {first_line(error)}") from error
     if config.model_type in REFUSED_TYPES:
         raise LoadError(f"model type `{config.model_type}` is not supported: its attention depends on the batch")
-    rope = json.dumps(getattr(config.get_text_config(), "rope_parameters", None) or {})
-    for rope_type in LEAKING_ROPE_TYPES:
-        if f'"{rope_type}"' in rope:
-            raise LoadError(f"the checkpoint `{folder}` uses rope type `{rope_type}`, which is not supported")
     return config
 
 

@@ -85,6 +85,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "starcoder2": {},
 }
 LENGTHS = (3, 75, 40)
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.5],
+    "long_factor": [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+    "original_max_position_embeddings": 64,
+}
 
 
 def save_random(family: str, folder, **options: Any) -> AutoModelForCausalLM:
@@ -148,6 +156,43 @@ def test_logits_are_those_of_separate_eager_runs(family, tmp_path) -> None:
     table[2, 0] = table[1, 0]
     hit = run(model, [prompts[2]], [BLOCK_SIZE], [LENGTHS[2]], table[2:])
     assert (hit - expected[2][BLOCK_SIZE:]).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("family", "rope", "max_model_len", "lengths"),
+    [
+        ("llama", DYNAMIC, None, (3, 250)),
+        ("llama", LONG, None, (3, 64)),
+        ("phi3", LONG, 64, (64, 5)),
+        ("phi3", LONG, 200, (200, 70)),  # both beyond what the short factors are for
+    ],
+)
+@torch.inference_mode()
+def test_frequencies_do_not_depend_on_the_neighbour(family, rope, max_model_len, lengths, tmp_path) -> None:
+    """Of rope types whose frequencies follow the longest position: long beside short, packed and one by one."""
+    reference = save_random(family, tmp_path, rope_parameters=rope, original_max_position_embeddings=64)
+    prompts = [torch.randint(3, 128, (length,)) for length in lengths]
+    expected = torch.cat([reference(prompt[None], use_cache=False).logits[0] for prompt in prompts])
+    model = load_model(str(tmp_path), "float32", num_threads=1, max_model_len=max_model_len).model
+    blocks = -(-max(lengths) // BLOCK_SIZE)
+    model.allocate_cache(2 * blocks, BLOCK_SIZE)
+    table = torch.arange(2 * blocks, dtype=torch.int32).view(2, blocks)
+
+    packed = run(model, prompts, [0, 0], list(lengths), table)
+    one_by_one = [run(model, [prompt], [0], [len(prompt)], table) for prompt in prompts]
+
+    assert (packed - expected).abs().max() <= 1e-4
+    assert torch.equal(torch.cat(one_by_one), packed)
+
+
+@torch.inference_mode()
+def test_the_shorter_context_of_two_is_served_unless_more_is_asked_for(tmp_path) -> None:
+    """Then the long factors hold for every request, short ones too."""
+    save_random("phi3", tmp_path, rope_parameters=LONG, original_max_position_embeddings=64)
+
+    assert load_model(str(tmp_path), "float32").model.max_model_len == 64
+    assert load_model(str(tmp_path), "float32", max_model_len=50).model.max_model_len == 64
+    assert load_model(str(tmp_path), "float32", max_model_len=65).model.max_model_len == 256
 
 
 @pytest.mark.parametrize("family", sorted(FUSED))

@@ -151,16 +151,6 @@ def test_missing_weights_are_refused(folder) -> None:
         load_model(str(folder))
 
 
-def test_rotary_variants_that_leak_between_requests_are_refused(folder) -> None:
-    """Their frequencies depend on the longest neighbour."""
-    config = json.loads((folder / "config.json").read_text())
-    config["rope_parameters"] = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
-    (folder / "config.json").write_text(json.dumps(config))
-
-    with pytest.raises(LoadError, match="rope type `dynamic`"):
-        load_model(str(folder))
-
-
 def test_float16_becomes_bfloat16(folder) -> None:
     """Half precision has no fast arithmetic on a CPU."""
     config = json.loads((folder / "config.json").read_text())
