@@ -35,7 +35,7 @@ from outrider.engine.protocol import (
 from outrider.engine.runner import ModelRunner
 from outrider.engine.sampler import Sampler
 from outrider.engine.scheduler import Scheduler, StepRow
-from outrider.engine.sequence import Sequence
+from outrider.engine.sequence import Sequence, Status
 from outrider.speculative.match import match
 from outrider.structured.constraint import CompiledGrammar
 from outrider.structured.grammar import Grammar, GrammarLoader
@@ -247,18 +247,22 @@ class EngineCore:
             sequence.num_computed += row.num_tokens
             self.scheduler.publish(sequence)
         deltas: list[TokenDelta] = []
+        moves: list[tuple[StepRow, list[int]]] = []
         for row, mine in zip(ending, drawn, strict=True):
             try:
-                deltas.append(self._commit(row, mine))
+                delta, accepted = self._commit(row, mine)
+                moves.append((row, accepted))
             except Exception:  # the boundary of one request: the others' tokens are not lost
                 logger.exception("request %s cannot be committed", row.sequence.request_id)
-                deltas.append(self._fail(row.sequence, [], "the engine failed on this request"))
+                delta = self._fail(row.sequence, [], "the engine failed on this request")
+            deltas.append(delta)
+        self._runner.move([(row, accepted) for row, accepted in moves if row.sequence.status is Status.RUNNING])
         return deltas
 
-    def _commit(self, row: StepRow, drawn: DrawnRow) -> TokenDelta:
-        """Appends what the match lets through, up to a reason to end."""
+    def _commit(self, row: StepRow, drawn: DrawnRow) -> tuple[TokenDelta, list[int]]:
+        """Appends what the match lets through, up to a reason to end; tells which nodes were accepted, too."""
         sequence = row.sequence
-        emitted = match(row.draft, drawn.token_ids)
+        emitted, nodes = match(row.draft, drawn.token_ids)
         reason: FinishReason | None = None
         problem: str | None = None
         kept: list[int] = []
@@ -274,22 +278,24 @@ class EngineCore:
             reason = self._reason_to_end(sequence)
             if reason is not None:
                 break
-        self._drafting.count(row, num_accepted=min(len(kept), len(emitted) - 1))
+        accepted = nodes[: len(kept)]
+        self._drafting.count(row, accepted)
         if problem is not None:
-            return self._fail(sequence, kept, problem)
-        sequence.num_computed += len(kept) - 1  # accepted drafts are computed, the last token is not
+            return self._fail(sequence, kept, problem), []
+        sequence.num_computed += len(kept) - 1  # accepted nodes are computed, the last token is not
         self.scheduler.publish(sequence)
         now = time.monotonic()
         of_prompt: list[TokenLogprobs] = []
         if sequence.first_token is None:
             sequence.first_token = now
             of_prompt = sequence.prompt_logprobs
-        logprobs = drawn.logprobs[: len(kept)]
+        places = [0, *(1 + node for node in accepted)][: len(kept)]
+        logprobs = [drawn.logprobs[place] for place in places] if drawn.logprobs else []
         if reason is None:
-            return TokenDelta(sequence.request_id, kept, logprobs, of_prompt)
+            return TokenDelta(sequence.request_id, kept, logprobs, of_prompt), nodes[: len(kept) - 1]
         self._forget(sequence)
         figures = sequence.figures(now)
-        return TokenDelta(sequence.request_id, kept, logprobs, of_prompt, finish_reason=reason, figures=figures)
+        return TokenDelta(sequence.request_id, kept, logprobs, of_prompt, finish_reason=reason, figures=figures), []
 
     def _reason_to_end(self, sequence: Sequence) -> FinishReason | None:
         params = sequence.params

@@ -1,6 +1,6 @@
 """Owns the proposers of an engine: fills the drafts of a step, and counts what came of them.
 
-A proposer that fails costs its request the draft of that step and nothing else.
+A proposer that fails costs its requests its offers of that step and nothing else.
 """
 
 import logging
@@ -9,6 +9,7 @@ from collections.abc import Sequence as SequenceOf
 from outrider.engine.scheduler import StepRow
 from outrider.speculative.proposer import Draft, DraftCounts, DraftRequest, Proposer
 from outrider.speculative.table import PROPOSERS
+from outrider.speculative.tree import MAX_NODES, merge
 
 logger = logging.getLogger("outrider.engine")
 
@@ -26,26 +27,30 @@ class Drafting:
         return tuple(self._proposers)
 
     def fill(self, rows: SequenceOf[StepRow]) -> None:
-        """Gives each row that may have one the draft of the first of its methods that offers something."""
+        """Gives each row that may have one the union of what its methods offer, the first of them first."""
+        drafted = [row for row in rows if row.max_draft_tokens > 0]
+        offers: dict[str, dict[str, Draft]] = {row.sequence.request_id: {} for row in drafted}
         for name, proposer in self._proposers.items():
-            mine = [
-                row
-                for row in rows
-                if row.max_draft_tokens > 0 and not row.draft and name in row.sequence.speculation.methods
-            ]
             requests = [
-                DraftRequest(row.sequence.request_id, row.sequence.token_ids, row.max_draft_tokens) for row in mine
+                DraftRequest(row.sequence.request_id, row.sequence.token_ids, row.max_draft_tokens)
+                for row in drafted
+                if name in row.sequence.speculation.methods
             ]
-            for row, draft in zip(mine, _propose(name, proposer, requests), strict=True):
+            for request, draft in zip(requests, _propose(name, proposer, requests), strict=True):
                 if draft.token_ids:
-                    row.draft, row.method = draft.token_ids[: row.max_draft_tokens], name
+                    offers[request.request_id][name] = draft
+        for row in drafted:
+            mine = offers[row.sequence.request_id]
+            ranked = {name: mine[name] for name in row.sequence.speculation.methods if name in mine}
+            row.draft = merge(ranked, min(row.max_draft_tokens, MAX_NODES))
 
-    def count(self, row: StepRow, num_accepted: int) -> None:
-        """Counts the verification of a row's draft, for its request and in all."""
-        if row.method is None or not row.draft:
-            return
-        for counts in (row.sequence.draft_counts.setdefault(row.method, DraftCounts()), self.totals[row.method]):
-            counts.add(len(row.draft), num_accepted)
+    def count(self, row: StepRow, accepted: SequenceOf[int]) -> None:
+        """Counts the verification of a row's draft, for its request and in all; `accepted` are nodes."""
+        for name in {name for origins in row.draft.origins for name in origins}:
+            num_drafted = sum(name in origins for origins in row.draft.origins)
+            num_accepted = sum(name in row.draft.origins[node] for node in accepted)
+            for counts in (row.sequence.draft_counts.setdefault(name, DraftCounts()), self.totals[name]):
+                counts.add(num_drafted, num_accepted)
 
     def forget(self, request_id: str) -> None:
         """Drops what the proposers keep for a request that ended."""

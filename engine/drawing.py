@@ -14,6 +14,7 @@ import torch
 from outrider.engine.protocol import TokenLogprobs
 from outrider.engine.sampler import Sampler, SampleRow
 from outrider.engine.scheduler import StepRow
+from outrider.speculative.tree import ROOT
 from outrider.structured.errors import StructuredError
 from outrider.structured.grammar import Grammar
 from outrider.structured.mask import allocate_bitmask
@@ -31,15 +32,16 @@ def fill_masks(rows: SequenceOf[StepRow], vocab_size: int) -> dict[str, torch.Te
         vocab_size: width of the logits
 
     Returns:
-        by request id, int32 (1 + len(draft), vocab_size / 32 rounded up). A grammar that cannot go on at a place
-        leaves that place out: there are fewer masks than places then.
+        by request id, int32 (1 + len(draft), vocab_size / 32 rounded up): behind the newest token and behind each node.
+        Of a grammar that cannot go on at all there are no masks.
     """
     masks: dict[str, torch.Tensor] = {}
     for row in rows:
         if row.sequence.grammar is not None:
             bitmask = allocate_bitmask(1 + len(row.draft), vocab_size)
-            num_filled = _walk(row.sequence.grammar, row, bitmask)
-            masks[row.sequence.request_id] = bitmask[:num_filled]
+            kept = _walk(row.sequence.grammar, row, bitmask)
+            row.draft = row.draft.only(kept or [])
+            masks[row.sequence.request_id] = bitmask[[0, *(1 + node for node in kept)] if kept is not None else []]
     return masks
 
 
@@ -78,8 +80,8 @@ def draw(
             masked += places[: len(mask)]
             stuck += places[len(mask) :]
         sample_rows += [
-            SampleRow(sequence.params, sequence.token_ids, sequence.num_prompt_tokens, row.draft[:depth])
-            for depth in range(len(places))
+            SampleRow(sequence.params, sequence.token_ids, sequence.num_prompt_tokens, row.draft.tokens_to(node))
+            for node in range(ROOT, len(row.draft))
         ]
     wanted = [index for index, row in enumerate(sample_rows) if row.params.num_logprobs is not None]
     raw = logits[wanted] if wanted else logits[:0]  # a copy: drawing overwrites the logits
@@ -145,19 +147,34 @@ def _report(logits: torch.Tensor, token_id: int, count: int) -> TokenLogprobs:
     return TokenLogprobs(max(float(values[token_id]), LOWEST_LOGPROB), [i for i, _ in top], [v for _, v in top])
 
 
-def _walk(grammar: Grammar, row: StepRow, bitmask: torch.Tensor) -> int:
-    """Fills the mask of each place and cuts `row.draft`; returns how many masks there are."""
-    num_accepted = num_filled = 0
+def _walk(grammar: Grammar, row: StepRow, bitmask: torch.Tensor) -> list[int] | None:
+    """Fills the masks behind the newest token and behind each node that the grammar allows.
+
+    Returns:
+        those nodes, in their order; None where no token can follow the newest one
+    """
+    draft = row.draft
+    kept: list[int] = []
+
+    def visit(node: int) -> None:
+        if grammar.is_done:
+            return
+        for token_id, child in draft.children[node].items():
+            if not grammar.accept(token_id):
+                continue
+            try:
+                grammar.fill_mask(bitmask, 1 + child)
+            except StructuredError:
+                pass  # a dead end: found out again, and told, if the token is drawn
+            else:
+                kept.append(child)
+                visit(child)
+            grammar.rollback(1)
+
     try:
-        for depth in range(1 + len(row.draft)):
-            grammar.fill_mask(bitmask, depth)
-            num_filled += 1
-            if depth == len(row.draft) or grammar.is_done or not grammar.accept(row.draft[depth]):
-                break
-            num_accepted += 1
+        grammar.fill_mask(bitmask, 0)
     except StructuredError as error:
         logger.warning("request %s: %s", row.sequence.request_id, error)
-    finally:
-        grammar.rollback(num_accepted)
-    row.draft = row.draft[:num_accepted]
-    return num_filled
+        return None
+    visit(ROOT)
+    return kept

@@ -5,6 +5,7 @@ from collections.abc import Sequence as SequenceOf
 import torch
 
 from outrider.engine.batch import make_batch
+from outrider.engine.config import BLOCK_SIZE
 from outrider.engine.models.served_model import ServedModel
 from outrider.engine.scheduler import StepRow
 
@@ -20,7 +21,7 @@ class ModelRunner:
 
         Returns:
             two tensors of float32 logits, (num_logit_rows, vocab_size). The first: for each row that reaches its end,
-            in order, one behind the sequence's newest token and one behind each drafted token. The second: those of
+            in order, one behind the sequence's newest token and one behind each drafted node. The second: those of
             the rows' `prompt_places`, in order.
         """
         token_ids: list[int] = []
@@ -32,11 +33,32 @@ class ModelRunner:
             spans.append(range(start, start + row.num_tokens + len(row.draft)))
             prompt_rows += [len(token_ids) + place - start for place in row.prompt_places]
             token_ids += sequence.token_ids[start : start + row.num_tokens]
-            token_ids += row.draft
+            token_ids += row.draft.token_ids
             if row.reaches_end:
                 logit_rows += range(len(token_ids) - 1 - len(row.draft), len(token_ids))
         device = self._model.device
-        batch, positions = make_batch([row.sequence.block_ids for row in rows], spans, device, self._model.tile_size)
+        blocks, trees = [row.sequence.block_ids for row in rows], [row.draft for row in rows]
+        batch, positions = make_batch(blocks, spans, device, self._model.tile_size, trees)
         wanted = torch.tensor([*logit_rows, *prompt_rows] or [0]).to(device)
         logits = self._model.forward(torch.tensor(token_ids).to(device), positions, batch, wanted)
         return logits[: len(logit_rows)], logits[len(logit_rows) :][: len(prompt_rows)]
+
+    def move(self, moves: SequenceOf[tuple[StepRow, SequenceOf[int]]]) -> None:
+        """Moves the keys and values of accepted nodes to where their tokens' places are, behind what was computed.
+
+        Args:
+            moves: rows of the last step, and the nodes of their drafts that were accepted, in order
+        """
+        sources: list[tuple[int, int]] = []
+        targets: list[tuple[int, int]] = []
+        for row, accepted in moves:
+            first = row.sequence.num_computed - len(accepted)
+            for depth, node in enumerate(accepted):
+                if depth != node:
+                    sources.append(self._slot(row, first + node))
+                    targets.append(self._slot(row, first + depth))
+        if sources:
+            self._model.move_kv(torch.tensor(sources), torch.tensor(targets))
+
+    def _slot(self, row: StepRow, place: int) -> tuple[int, int]:
+        return row.sequence.block_ids[place // BLOCK_SIZE], place % BLOCK_SIZE

@@ -7,6 +7,9 @@ from operator import attrgetter
 from outrider.engine.blocks import BlockPool
 from outrider.engine.prefix import extend_digests
 from outrider.engine.sequence import Sequence, Status
+from outrider.speculative.tree import TokenTree
+
+NO_DRAFT = TokenTree()
 
 # Tokens of one request in a step whose logits are all needed, each as wide as the vocabulary.
 MAX_PROMPT_LOGITS = 256
@@ -22,8 +25,7 @@ class StepRow:
     sequence: Sequence
     num_tokens: int
     max_draft_tokens: int = 0
-    draft: tuple[int, ...] = ()
-    method: str | None = None  # the proposer of the draft
+    draft: TokenTree = NO_DRAFT
 
     @property
     def reaches_end(self) -> bool:

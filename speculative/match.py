@@ -6,19 +6,26 @@ output, token for token, and a draft can change nothing but its speed.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
 
-T = TypeVar("T", bound=int | None)
+from outrider.speculative.tree import ROOT, TokenTree
 
 
-def match(draft: Sequence[int], drawn: Sequence[T]) -> list[T]:
-    """The tokens to emit: the drawn ones up to and including the first that differs from the draft.
+def match(tree: TokenTree, drawn: Sequence[int | None]) -> tuple[list[int | None], list[int]]:
+    """Walks down the tree as long as the drawn token is a child.
 
     Args:
-        draft: k drafted tokens
-        drawn: k + 1 tokens; `drawn[i]` was drawn behind the first i drafted ones. None matches nothing
+        tree: k nodes
+        drawn: k + 1 tokens, the first behind the request's newest token, `drawn[1 + i]` behind node i. None matches
+            nothing
+
+    Returns:
+        the tokens to emit, of which the last one was not drafted, and the accepted nodes, one less
     """
-    num_accepted = 0
-    while num_accepted < len(draft) and drawn[num_accepted] == draft[num_accepted]:
-        num_accepted += 1
-    return list(drawn[: num_accepted + 1])
+    emitted = [drawn[0]]
+    accepted: list[int] = []
+    node = ROOT
+    while (token_id := emitted[-1]) is not None and token_id in tree.children[node]:
+        node = tree.children[node][token_id]
+        accepted.append(node)
+        emitted.append(drawn[1 + node])
+    return emitted, accepted

@@ -16,9 +16,14 @@ class DraftRequest:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Tokens that may follow a request's last one, in order; none when the proposer has nothing to offer."""
+    """Tokens that may follow a request's last one; none when the proposer has nothing to offer.
+
+    `parents` makes a tree of them: of each token the place of the one before it, which comes earlier, or -1 for those
+    that follow the request's last. None is a chain: each follows the one before.
+    """
 
     token_ids: tuple[int, ...] = ()
+    parents: tuple[int, ...] | None = None
 
 
 class Proposer(Protocol):

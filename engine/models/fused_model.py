@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from outrider.engine.config import BLOCK_SIZE
 from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape, can_decode
 from outrider.kernels.linear import LinearWeights
+from outrider.kernels.move_kv import move_kv
 from outrider.kernels.paged_attention import DTYPES, AttentionBatch, allocate_kv
 from outrider.kernels.tiles import prefill_tile_size
 
@@ -97,7 +98,12 @@ class FusedModel:
             allocate_kv(num_blocks, self.num_kv_heads, block_size, self.head_dim, self.dtype, self.device)
             for _ in range(self.num_layers)
         ]
-        self._decoder.bind_cache([keys for keys, _ in pairs], [values for _, values in pairs])
+        self._caches = [keys for keys, _ in pairs], [values for _, values in pairs]
+        self._decoder.bind_cache(*self._caches)
+
+    def move_kv(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        """As `ServedModel.move_kv`."""
+        move_kv(*self._caches, source, target)
 
     def forward(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
+from outrider.kernels.move_kv import move_kv
 from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, allocate_kv, paged_attention, write_kv
 from outrider.kernels.tiles import prefill_tile_size
 
@@ -131,6 +132,10 @@ class PagedModel:
             )
             self.attention.key_caches.append(keys)
             self.attention.value_caches.append(values)
+
+    def move_kv(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        """As `ServedModel.move_kv`."""
+        move_kv(self.attention.key_caches, self.attention.value_caches, source, target)
 
     @torch.inference_mode()
     def forward(

@@ -25,6 +25,13 @@ class ServedModel(Protocol):
         """Makes a new, empty cache; the pages of memory are taken when first written."""
         ...
 
+    def move_kv(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        """Copies keys and values of all layers; both (num_tokens, 2) int64 on the CPU: a token's block and offset.
+
+        All are read before the first is written.
+        """
+        ...
+
     def forward(
         self, token_ids: torch.Tensor, positions: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor
     ) -> torch.Tensor:

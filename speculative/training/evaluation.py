@@ -14,8 +14,10 @@ import torch
 from rich.table import Table
 
 from outrider.speculative.match import match
+from outrider.speculative.proposer import Draft
 from outrider.speculative.training.samples import Prompt
 from outrider.speculative.training.target import Features, Target
+from outrider.speculative.tree import MAX_NODES, merge
 
 
 @dataclass(slots=True)
@@ -72,8 +74,8 @@ def measure(
             length = len(prompt.token_ids) + 1
             while length < len(ids):
                 following = ids[length:]
-                draft = drafter.draft(length)[: len(following) - 1]
-                emitted = len(match(draft, following))
+                draft = Draft(tuple(drafter.draft(length)[: len(following) - 1]))
+                emitted = len(match(merge({name: draft}, MAX_NODES), following)[0])
                 table[name][prompt.kind].add(emitted - 1)
                 length += emitted
         on_prompt()

@@ -1,0 +1,116 @@
+"""The token tree of one request: what all its proposers offer, each shared beginning once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from outrider.speculative.proposer import Draft
+
+MAX_NODES = 64  # a row's ancestors are the bits of one word
+ROOT = -1  # the parent of the nodes that follow the committed text
+
+
+@dataclass(frozen=True)
+class TokenTree:
+    """Drafted tokens behind a request's newest one. Parents come before their children.
+
+    A node's `origins` are the proposers that offered it. A chain, in which each node's parent is the node before it,
+    is the special case.
+    """
+
+    token_ids: tuple[int, ...] = ()
+    parents: tuple[int, ...] = ()  # of each node, ROOT or an earlier node
+    origins: tuple[tuple[str, ...], ...] = ()
+
+    def __len__(self) -> int:
+        """How many nodes."""
+        return len(self.token_ids)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether no node has a sibling."""
+        return all(parent == node - 1 for node, parent in enumerate(self.parents))
+
+    @cached_property
+    def paths(self) -> tuple[tuple[int, ...], ...]:
+        """For each node the nodes from the first to itself."""
+        paths: list[tuple[int, ...]] = []
+        for node, parent in enumerate(self.parents):
+            paths.append((*(paths[parent] if parent != ROOT else ()), node))
+        return tuple(paths)
+
+    @cached_property
+    def children(self) -> Mapping[int, Mapping[int, int]]:
+        """For ROOT and each node its children, by their tokens."""
+        children: dict[int, dict[int, int]] = {node: {} for node in range(ROOT, len(self))}
+        for node, (parent, token_id) in enumerate(zip(self.parents, self.token_ids, strict=True)):
+            children[parent][token_id] = node
+        return children
+
+    @property
+    def ancestors(self) -> tuple[int, ...]:
+        """For each node the bits of its path, its own among them."""
+        return tuple(sum(1 << node for node in path) for path in self.paths)
+
+    def tokens_to(self, node: int) -> tuple[int, ...]:
+        """The drafted tokens from the first to the node's own; none for ROOT."""
+        return () if node == ROOT else tuple(self.token_ids[one] for one in self.paths[node])
+
+    def only(self, nodes: Sequence[int]) -> "TokenTree":
+        """The tree of these nodes, in their order; each one's parent is among those before it."""
+        place = {node: index for index, node in enumerate(nodes)} | {ROOT: ROOT}
+        return TokenTree(
+            tuple(self.token_ids[node] for node in nodes),
+            tuple(place[self.parents[node]] for node in nodes),
+            tuple(self.origins[node] for node in nodes),
+        )
+
+
+def merge(offers: Mapping[str, Draft], max_nodes: int) -> TokenTree:
+    """The union of all offers: nodes of the same parent and token are one.
+
+    Where there are more than `max_nodes`, those of less depth stay, and of equal depth those offered first. The first
+    offer's own nodes lie one behind the other as far as it is a chain, so that accepting them moves nothing in the
+    cache.
+
+    Args:
+        offers: by the proposer's name, the one to be trusted most first
+        max_nodes: at most MAX_NODES
+    """
+    if len(offers) == 1:
+        ((name, draft),) = offers.items()
+        if draft.parents is None:
+            token_ids = draft.token_ids[:max_nodes]
+            return TokenTree(token_ids, tuple(range(ROOT, len(token_ids) - 1)), ((name,),) * len(token_ids))
+    # A node is known by the tokens that lead to it.
+    origins: dict[tuple[int, ...], list[str]] = {}
+    for name, draft in offers.items():
+        for path in _paths(draft):
+            names = origins.setdefault(path, [])
+            if name not in names:
+                names.append(name)
+    kept = sorted(origins, key=len)[:max_nodes]  # a stable sort
+    order = _depth_first(kept)
+    place = {path: node for node, path in enumerate(order)}
+    return TokenTree(
+        tuple(path[-1] for path in order),
+        tuple(place[path[:-1]] if len(path) > 1 else ROOT for path in order),
+        tuple(tuple(origins[path]) for path in order),
+    )
+
+
+def _paths(draft: Draft) -> list[tuple[int, ...]]:
+    """The tokens that lead to each node of an offer."""
+    paths: list[tuple[int, ...]] = []
+    for node, token_id in enumerate(draft.token_ids):
+        parent = node - 1 if draft.parents is None else draft.parents[node]
+        paths.append((*(paths[parent] if parent != ROOT else ()), token_id))
+    return paths
+
+
+def _depth_first(paths: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The same paths, each directly behind the last of its branch, siblings in the order in which they came."""
+    rank: dict[tuple[int, ...], int] = {}
+    for path in paths:
+        rank.setdefault(path, len(rank))
+    return sorted(paths, key=lambda path: [rank[path[:depth]] for depth in range(1, len(path) + 1)])

@@ -1,0 +1,132 @@
+"""Drafts that branch: whatever is offered beside the right tokens, the output is the plain output, bit for bit."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from inline_engine import EOS, VOCAB_SIZE, run, run_deltas, submit
+
+from outrider.speculative.proposer import Draft, DraftCounts, DraftRequest
+from outrider.speculative.tree import ROOT
+
+SAMPLED = {"temperature": 0.9, "top_p": 0.95, "frequency_penalty": 0.4, "repetition_penalty": 1.1}
+NAMES = ("first", "second")
+
+
+class Oracle:
+    """Knows what comes, and hides it among wrong branches; sometimes it is wrong from some depth on."""
+
+    def __init__(self, seed: int) -> None:
+        self.answers: dict[str, list[int]] = {}  # prompt and answer, by request
+        self._random = random.Random(seed)
+
+    def propose(self, requests: Sequence[DraftRequest]) -> list[Draft]:
+        return [self._propose(request) for request in requests]
+
+    def forget(self, request_id: str) -> None:
+        pass
+
+    def _propose(self, request: DraftRequest) -> Draft:
+        following = self.answers[request.request_id][len(request.token_ids) :]
+        right = following[: self._random.randrange(len(following) + 1)]
+        token_ids: list[int] = []
+        parents: list[int] = []
+        parent = ROOT
+        for depth in range(request.max_tokens):
+            taken = {token_id for token_id, one in zip(token_ids, parents, strict=True) if one == parent}
+            for _ in range(self._random.randrange(3)):
+                wrong = self._random.randrange(VOCAB_SIZE)
+                if wrong not in taken and wrong not in right[depth : depth + 1]:
+                    taken.add(wrong)
+                    token_ids.append(wrong)
+                    parents.append(parent)
+            if depth < len(right):
+                token_ids.append(right[depth])
+                parents.append(parent)
+                parent = len(token_ids) - 1
+        return Draft(tuple(token_ids[: request.max_tokens]), tuple(parents[: request.max_tokens]))
+
+
+def teach(core, expected: dict[str, list[int]], items) -> None:
+    """Gives an engine two oracles that know the answers."""
+    for index, name in enumerate(NAMES):
+        oracle = Oracle(index)
+        oracle.answers = {item.request_id: item.prompt_ids + expected[item.request_id] for item in items}
+        core._drafting._proposers[name] = oracle
+        core._drafting.totals[name] = DraftCounts()
+    core.speculation_methods = (*core.speculation_methods, *NAMES)
+
+
+def requests(methods=(), **params) -> list:
+    """Eight of them, some with a common beginning."""
+    generator = random.Random(4)
+    common = [generator.randrange(2, VOCAB_SIZE) for _ in range(40)]
+    found = []
+    for index in range(8):
+        own = [generator.randrange(2, VOCAB_SIZE) for _ in range(generator.randint(1, 50))]
+        prompt = (common if index % 2 else []) + own
+        found.append(submit(f"r{index}", prompt, methods=methods, max_tokens=40, seed=index, ignore_eos=True, **params))
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("params", [{}, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("methods", [("first",), NAMES, ("ngram", *NAMES)], ids="+".join)
+def test_a_tree_changes_no_token(make_core, dtype, params, methods) -> None:
+    """Alone and in company, in small pieces, preempted, with shared prefixes; and it does save steps."""
+    expected = run(make_core(dtype=dtype), requests(**params))
+    small = 140_000 * (2 if dtype == "float32" else 1)
+    for options in ({}, {"max_num_batched_tokens": 40, "max_num_seqs": 16}, {"kv_memory_bytes": small}):
+        core = make_core(dtype=dtype, **options)
+        drafted = requests(methods, **params)
+        teach(core, expected, drafted)
+
+        assert expected == run(core, drafted)
+        assert sum(core._drafting.totals[name].num_accepted_tokens for name in NAMES) > 60
+        if "kv_memory_bytes" in options:
+            assert core.stats().total_preemptions > 0
+    # Blocks whose tokens came along branches are as good as any: the second request reads them.
+    again = [submit(f"x{i}", item.prompt_ids + expected[item.request_id]) for i, item in enumerate(drafted)]
+    assert run(core, again) == run(make_core(dtype=dtype, prefix_caching=False), again)
+    assert core.stats().total_cached_tokens > 0
+
+
+def test_log_probabilities_are_those_of_the_branch(make_core) -> None:
+    """Of the emitted tokens, in their order."""
+    expected = run_deltas(make_core(dtype="float32"), requests(num_logprobs=2))
+    plain = {name: [one for delta in deltas for one in delta.logprobs] for name, deltas in expected.items()}
+    tokens = {name: [token for delta in deltas for token in delta.token_ids] for name, deltas in expected.items()}
+    core = make_core(dtype="float32")
+    drafted = requests(NAMES, num_logprobs=2)
+    teach(core, tokens, drafted)
+
+    deltas = run_deltas(core, drafted)
+    assert plain == {name: [one for delta in mine for one in delta.logprobs] for name, mine in deltas.items()}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_end_inside_a_branch_ends_the_answer(make_core, seed) -> None:
+    """Nothing behind it is emitted, though it was drafted and would be accepted."""
+    options = {"max_tokens": 12, "logit_bias": {EOS: 8.0}, "temperature": 1.0, "seed": seed}
+    expected = run(make_core(dtype="float32"), [submit("a", [5, 6, 7], **options)])
+    assert expected["a"][-1] == EOS
+    core = make_core(dtype="float32")
+    drafted = submit("a", [5, 6, 7], methods=NAMES, **options)
+    teach(core, {"a": expected["a"] + [9] * 12}, [drafted])
+
+    assert expected == run(core, [drafted])
+
+
+def test_each_proposer_is_counted_for_its_own_nodes(make_core) -> None:
+    """In the figures of the request and in all."""
+    expected = run(make_core(), requests())
+    core = make_core()
+    drafted = requests(NAMES)
+    teach(core, expected, drafted)
+    deltas = run_deltas(core, drafted)
+
+    figures = [one for mine in deltas.values() for one in mine[-1].figures.speculation]
+    for name in NAMES:
+        mine, total = [one for one in figures if one.method == name], core._drafting.totals[name]
+        assert sum(one.num_draft_tokens for one in mine) == total.num_draft_tokens
+        assert sum(one.num_accepted_tokens for one in mine) == total.num_accepted_tokens > 0
