@@ -32,7 +32,13 @@ class Drafting:
         offers: dict[str, dict[str, Draft]] = {row.sequence.request_id: {} for row in drafted}
         for name, proposer in self._proposers.items():
             requests = [
-                DraftRequest(row.sequence.request_id, row.sequence.token_ids, row.max_draft_tokens)
+                DraftRequest(
+                    row.sequence.request_id,
+                    row.sequence.token_ids,
+                    row.max_draft_tokens,
+                    row.sequence.num_prompt_tokens,
+                    row.sequence.speculation.prediction_ids,
+                )
                 for row in drafted
                 if name in row.sequence.speculation.methods
             ]
@@ -46,6 +52,8 @@ class Drafting:
 
     def count(self, row: StepRow, accepted: SequenceOf[int]) -> None:
         """Counts the verification of a row's draft, for its request and in all; `accepted` are nodes."""
+        if len(row.draft):
+            row.sequence.whole_drafts.add(len(row.draft), len(accepted))
         for name in {name for origins in row.draft.origins for name in origins}:
             num_drafted = sum(name in origins for origins in row.draft.origins)
             num_accepted = sum(name in row.draft.origins[node] for node in accepted)

@@ -49,6 +49,7 @@ class SamplingParams:
     logprobs: int | None = None  # how many of the likeliest tokens to report at each place
     prompt_logprobs: int | None = None  # the same of the prompt
     speculation: str | Sequence[str] = ()  # proposers that may draft
+    prediction: str = ""  # the text that most of the answer will repeat, for the proposer of this name
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +293,13 @@ class LLM:
         except msgspec.ValidationError as error:
             raise RequestError(f"sampling parameters of prompt {index}: {error}") from error
         methods = tuple(name for name in _several(params.speculation) if name != "off")
-        speculation = SpeculationParams(methods, hello.max_speculation_tokens) if methods else SpeculationParams()
+        prediction_ids: tuple[int, ...] = ()
+        if params.prediction and "off" not in _several(params.speculation):
+            prediction_ids = tuple(self._tokenizer.encode(params.prediction, add_special_tokens=False))
+            methods = ("prediction", *(name for name in methods if name != "prediction"))
+        speculation = SpeculationParams()
+        if methods:
+            speculation = SpeculationParams(methods, hello.max_speculation_tokens, prediction_ids)
         ends = frozenset((*hello.eos_token_ids, *params.stop_token_ids))
         return [
             _Growing(

@@ -50,6 +50,7 @@ class SpeculationParams(msgspec.Struct, frozen=True, omit_defaults=True):
 
     methods: tuple[str, ...] = ()
     max_tokens: int = 0
+    prediction_ids: tuple[int, ...] = ()  # what the client expects the answer to be
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
@@ -116,7 +117,8 @@ class RequestFigures(msgspec.Struct, frozen=True):
     num_steps: int
     num_preemptions: int
     num_cached_tokens: int = 0  # of the prompt, whose KV was there when the request started
-    speculation: list[SpeculationFigures] = []
+    speculation: list[SpeculationFigures] = []  # by method; a token that several offered counts for each
+    whole_drafts: SpeculationFigures | None = None  # of all together, where anything was drafted
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True):

@@ -54,7 +54,8 @@ class Sequence:
     first_token: float | None = None
     num_steps: int = 0
     num_preemptions: int = 0
-    draft_counts: dict[str, DraftCounts] = field(default_factory=dict)
+    draft_counts: dict[str, DraftCounts] = field(default_factory=dict)  # by method
+    whole_drafts: DraftCounts = field(default_factory=DraftCounts)
 
     @property
     def num_output_tokens(self) -> int:
@@ -82,12 +83,8 @@ class Sequence:
             num_steps=self.num_steps,
             num_preemptions=self.num_preemptions,
             num_cached_tokens=self.num_cached_tokens,
-            speculation=[
-                SpeculationFigures(
-                    method, counts.num_steps, counts.num_draft_tokens, counts.num_accepted_tokens, counts.histogram
-                )
-                for method, counts in self.draft_counts.items()
-            ],
+            speculation=[_figures(method, counts) for method, counts in self.draft_counts.items()],
+            whole_drafts=_figures("+".join(self.draft_counts), self.whole_drafts) if self.draft_counts else None,
         )
 
     def __repr__(self) -> str:
@@ -95,3 +92,9 @@ class Sequence:
             f"<Sequence {self.request_id} {self.status.name} {self.num_computed}/{len(self.token_ids)} computed, "
             f"{len(self.block_ids)} blocks>"
         )
+
+
+def _figures(method: str, counts: DraftCounts) -> SpeculationFigures:
+    return SpeculationFigures(
+        method, counts.num_steps, counts.num_draft_tokens, counts.num_accepted_tokens, counts.histogram
+    )

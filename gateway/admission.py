@@ -28,6 +28,8 @@ from outrider.telemetry.figures import GrammarFigures, RequestAttributes
 # Longer texts are tokenised in a thread, so that other requests do not wait for them.
 LONG_TEXT = 20_000  # characters
 
+PREDICTION = "prediction"  # the proposer that a request's own prediction feeds
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -62,7 +64,9 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         field, prompt_ids = "prompt", await _text_prompt(gateway, request)
         max_tokens = request.max_tokens
     params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
-    speculation = speculation_params(request.speculation, hello)
+    prediction = request.prediction if isinstance(request, ChatRequest) else None
+    prediction_ids = [] if prediction is None else await _encode(gateway, prediction.text, add_special_tokens=False)
+    speculation = speculation_params(request.speculation, hello, tuple(prediction_ids))
     grammar, figures = await _grammar(gateway, request.response_format)
     stop = request.stop
     submit = Submit(
@@ -187,15 +191,21 @@ def sampling_params(
     )
 
 
-def speculation_params(asked: str | SpeculationOptions | None, hello: Hello) -> SpeculationParams:
-    """Which proposers may draft; off unless the request asks for one.
+def speculation_params(
+    asked: str | SpeculationOptions | None, hello: Hello, prediction_ids: tuple[int, ...]
+) -> SpeculationParams:
+    """Which proposers may draft: those that the request asks for, and `prediction` where it brings one.
 
     Raises:
-        ApiError: a method that the engine has not loaded.
+        ApiError: a method that the engine has not loaded, or `prediction` without one.
     """
-    if asked is None or asked == "off":
+    if asked == "off":
         return SpeculationParams()
-    methods = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked.methods))
+    methods = () if asked is None else (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked.methods))
+    if PREDICTION in methods and not prediction_ids:
+        raise invalid(f"Speculation method `{PREDICTION}` needs the field `prediction` with a text", "speculation")
+    if prediction_ids and PREDICTION in hello.speculation_methods:  # else the engine does not speculate at all
+        methods = (PREDICTION, *(method for method in methods if method != PREDICTION))
     for method in methods:
         if method not in hello.speculation_methods:
             loaded = ", ".join(f"`{name}`" for name in ("off", *hello.speculation_methods))
@@ -204,7 +214,7 @@ def speculation_params(asked: str | SpeculationOptions | None, hello: Hello) -> 
             )
     wanted = asked.max_tokens if isinstance(asked, SpeculationOptions) else None
     max_tokens = min(wanted or hello.max_speculation_tokens, hello.max_speculation_tokens)
-    return SpeculationParams(methods, max_tokens if methods else 0)
+    return SpeculationParams(methods, max_tokens, prediction_ids) if methods else SpeculationParams()
 
 
 def request_attributes(request: ChatRequest | CompletionRequest) -> RequestAttributes:

@@ -149,6 +149,7 @@ class Choices:
             # The prompt is counted once, so what the first answer found of it is all that counts.
             num_cached_tokens=known[0].num_cached_tokens,
             speculation=_merged([method for figures in known for method in figures.speculation]),
+            whole_drafts=_sum([figures.whole_drafts for figures in known if figures.whole_drafts is not None]),
         )
 
     def _completion_details(self, figures: RequestFigures | None) -> CompletionDetails:
@@ -163,16 +164,12 @@ class Choices:
 
     def _speculative_decoding(self, figures: RequestFigures) -> SpeculativeDecoding | None:
         totals = _draft_totals(figures)
-        if totals is None:
+        if totals is None or figures.whole_drafts is None:
             return None
-        histogram = [0] * max(len(method.acceptance_histogram) for method in figures.speculation)
-        for method in figures.speculation:
-            for length, count in enumerate(method.acceptance_histogram):
-                histogram[length] += count
         return SpeculativeDecoding(
             mean_acceptance_length=totals.emitted_tokens / totals.steps,
             draft_acceptance_rate=totals.accepted_tokens / totals.drafted_tokens,
-            acceptance_histogram=histogram,
+            acceptance_histogram=figures.whole_drafts.acceptance_histogram,
             num_spec_steps=totals.steps,
             num_accepted_draft_tokens=totals.accepted_tokens,
             num_draft_tokens=totals.drafted_tokens,
@@ -190,16 +187,15 @@ class Choices:
 
 def _draft_totals(figures: RequestFigures) -> SpeculationFigures | None:
     """Over all methods; None when nothing was drafted."""
-    if not figures.speculation:
+    whole = figures.whole_drafts
+    if whole is None:
         return None
-    num_steps = sum(method.num_steps for method in figures.speculation)
-    num_accepted = sum(method.num_accepted_tokens for method in figures.speculation)
     return SpeculationFigures(
-        method="+".join(method.method for method in figures.speculation),
-        steps=num_steps,
-        drafted_tokens=sum(method.num_draft_tokens for method in figures.speculation),
-        accepted_tokens=num_accepted,
-        emitted_tokens=num_accepted + num_steps,
+        method=whole.method,
+        steps=whole.num_steps,
+        drafted_tokens=whole.num_draft_tokens,
+        accepted_tokens=whole.num_accepted_tokens,
+        emitted_tokens=whole.num_accepted_tokens + whole.num_steps,
     )
 
 
@@ -209,21 +205,24 @@ def _milliseconds(seconds: float) -> float:
 
 def _merged(figures: list[MethodFigures]) -> list[MethodFigures]:
     """One entry for each method."""
-    merged: dict[str, MethodFigures] = {}
+    by_method: dict[str, list[MethodFigures]] = {}
     for one in figures:
-        other = merged.get(one.method)
-        if other is None:
-            merged[one.method] = one
-            continue
-        pairs = zip_longest(one.acceptance_histogram, other.acceptance_histogram, fillvalue=0)
-        merged[one.method] = MethodFigures(
-            one.method,
-            one.num_steps + other.num_steps,
-            one.num_draft_tokens + other.num_draft_tokens,
-            one.num_accepted_tokens + other.num_accepted_tokens,
-            [a + b for a, b in pairs],
-        )
-    return list(merged.values())
+        by_method.setdefault(one.method, []).append(one)
+    return [merged for several in by_method.values() if (merged := _sum(several)) is not None]
+
+
+def _sum(figures: list[MethodFigures]) -> MethodFigures | None:
+    """All of them as one, None of none."""
+    if not figures:
+        return None
+    lengths = zip_longest(*(one.acceptance_histogram for one in figures), fillvalue=0)
+    return MethodFigures(
+        "+".join(dict.fromkeys(one.method for one in figures)),
+        sum(one.num_steps for one in figures),
+        sum(one.num_draft_tokens for one in figures),
+        sum(one.num_accepted_tokens for one in figures),
+        [sum(counts) for counts in lengths],
+    )
 
 
 async def _pump(generation: Generation, inbox: "asyncio.Queue[Piece | int]") -> None:

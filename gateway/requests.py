@@ -113,6 +113,18 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return message
 
 
+class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the client expects the answer to be, OpenAI's Predicted Outputs."""
+
+    type: Literal["content"]
+    content: str | list[TextPart]
+
+    @property
+    def text(self) -> str:
+        """In one piece."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
 class ChatRequest(GenerationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """POST /v1/chat/completions."""
 
@@ -123,11 +135,11 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True, forbid_unknown_f
     store: bool | None = None
     logprobs: bool | None = None
     top_logprobs: TopCount | None = None
+    prediction: Prediction | None = None
     # Known fields that this server refuses unless they ask for nothing: see `refuse_unsupported`.
     tools: list[Any] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
-    prediction: Any = None
     modalities: list[str] | None = None
     reasoning_effort: str | None = None
 
@@ -174,7 +186,6 @@ def refuse_unsupported(request: ChatRequest | CompletionRequest) -> None:
 _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "tools": (([],), "this version makes no tool calls; use `response_format` to get structured arguments"),
     "tool_choice": (("none",), "this version makes no tool calls; leave the field out"),
-    "prediction": ((), "this version takes no predicted output; `speculation` speeds up text that repeats the prompt"),
     "modalities": ((["text"],), "the model reads and writes text only"),
     "reasoning_effort": ((), "the model does not reason apart from its answer; leave the field out"),
     "store": ((False,), "nothing is stored here; leave the field out"),

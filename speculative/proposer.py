@@ -7,11 +7,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class DraftRequest:
-    """A request that may be drafted for. `token_ids` (prompt, then output) is the engine's own list: read only."""
+    """A request that may be drafted for. `token_ids` (prompt, then output) is the engine's own list: read only.
+
+    `prediction` is what the client expects the output to be, if it has said so.
+    """
 
     request_id: str
     token_ids: Sequence[int]
     max_tokens: int
+    num_prompt_tokens: int = 0
+    prediction: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from outrider.speculative.ngram import NgramProposer
+from outrider.speculative.prediction import PredictionProposer
 from outrider.speculative.proposer import Proposer
 
-PROPOSERS: dict[str, Callable[[], Proposer]] = {"ngram": NgramProposer}
+PROPOSERS: dict[str, Callable[[], Proposer]] = {"prediction": PredictionProposer, "ngram": NgramProposer}

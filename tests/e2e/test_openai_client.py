@@ -153,6 +153,29 @@ def test_speculation_is_chosen_and_reported_per_request(client) -> None:
     assert fast.metrics["num_steps"] < plain.metrics["num_steps"]
 
 
+def test_a_prediction_is_drafted_from(client) -> None:
+    """OpenAI's field, alone and with n-grams in one tree; the answer is the plain one."""
+    options = {"model": MODEL, "messages": ask(REPEAT), "temperature": 0, "max_tokens": 80}
+    plain = client.chat.completions.create(**options)
+    prediction = {"type": "content", "content": plain.choices[0].message.content}
+    with_it = client.chat.completions.create(**options, prediction=prediction)
+    tree = {"speculation": {"methods": ["ngram"], "max_tokens": 8}, "return_metrics": True}
+    merged = client.chat.completions.create(**options, prediction=prediction, extra_body=tree)
+    without = client.chat.completions.create(**options, prediction=prediction, extra_body={"speculation": "off"})
+
+    assert len({one.choices[0].message.content for one in (plain, with_it, merged, without)}) == 1
+    accepted = with_it.usage.completion_tokens_details.accepted_prediction_tokens
+    assert accepted > plain.usage.completion_tokens / 2
+    assert without.usage.completion_tokens_details.accepted_prediction_tokens == 0
+    figures = merged.metrics["speculative_decoding"]
+    assert set(figures["methods"]) == {"prediction", "ngram"}
+    # A token that both offered counts once in all.
+    assert figures["num_draft_tokens"] <= sum(one["num_draft_tokens"] for one in figures["methods"].values())
+    assert accepted <= figures["num_accepted_draft_tokens"] < merged.usage.completion_tokens
+    with pytest.raises(openai.BadRequestError, match="needs the field `prediction`"):
+        client.chat.completions.create(**options, extra_body={"speculation": "prediction"})
+
+
 @pytest.mark.parametrize("temperature", [0, 0.8])
 def test_speculation_changes_no_token(client, temperature) -> None:
     """Fifty prompts, same seed: the same text and the same number of tokens, off and with n-grams."""
@@ -197,4 +220,4 @@ def test_the_clients_exceptions_fit(client) -> None:
         client.chat.completions.create(model=MODEL, messages=ask("hi"), extra_body={"speculation": "eagle"})
 
     assert "model_not_found" == not_found.value.code
-    assert "`off`, `ngram`" in bad.value.message
+    assert "`off`, `prediction`, `ngram`" in bad.value.message

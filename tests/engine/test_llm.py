@@ -67,6 +67,15 @@ def test_a_prompt_can_be_scored(llm) -> None:
     assert all(len(one.top) == 2 and one.drawn <= one.top[0] for one in output.prompt_logprobs)
 
 
+def test_a_prediction_changes_nothing_but_the_speed(llm) -> None:
+    """The answer itself is the best one."""
+    (plain,) = llm.generate(PROMPTS[1], SamplingParams(max_tokens=24, temperature=0))
+    prediction = plain.answers[0].text
+    (drafted,) = llm.generate(PROMPTS[1], SamplingParams(max_tokens=24, temperature=0, prediction=prediction))
+
+    assert drafted.answers == plain.answers
+
+
 def test_a_stream_grows_to_the_whole_answer(llm) -> None:
     """Several at once, each on its own."""
     params = SamplingParams(max_tokens=16, temperature=0)

@@ -41,7 +41,8 @@ def error_of(body: object, request_type=ChatRequest) -> ApiError:
         ({"top_logprobs": 21}, "top_logprobs", "invalid_value"),
         ({"allowed_token_ids": []}, "allowed_token_ids", "invalid_value"),
         ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
-        ({"prediction": {"type": "content", "content": "x"}}, "prediction", "unsupported_parameter"),
+        ({"prediction": {"type": "content"}}, "prediction.content", "missing_required_parameter"),
+        ({"prediction": {"type": "text", "content": "x"}}, "prediction.type", "invalid_value"),
     ],
 )
 def test_each_wrong_field_is_named(change, param, code) -> None:
