@@ -220,4 +220,4 @@ def test_the_clients_exceptions_fit(client) -> None:
         client.chat.completions.create(model=MODEL, messages=ask("hi"), extra_body={"speculation": "eagle"})
 
     assert "model_not_found" == not_found.value.code
-    assert "`off`, `prediction`, `ngram`" in bad.value.message
+    assert "`off`, `prediction`, `ngram`, `suffix`" in bad.value.message

@@ -71,7 +71,7 @@ def requests(methods=(), **params) -> list:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("params", [{}, SAMPLED], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("methods", [("first",), NAMES, ("ngram", *NAMES)], ids="+".join)
+@pytest.mark.parametrize("methods", [("first",), NAMES, ("ngram", "suffix", *NAMES)], ids="+".join)
 def test_a_tree_changes_no_token(make_core, dtype, params, methods) -> None:
     """Alone and in company, in small pieces, preempted, with shared prefixes; and it does save steps."""
     expected = run(make_core(dtype=dtype), requests(**params))
