@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from outrider.engine.blocks import BlockPool
 from outrider.engine.config import BLOCK_SIZE, EngineConfig
@@ -36,6 +37,7 @@ from outrider.engine.runner import ModelRunner
 from outrider.engine.sampler import Sampler
 from outrider.engine.scheduler import Scheduler, StepRow
 from outrider.engine.sequence import Sequence, Status
+from outrider.speculative.forced import Encode
 from outrider.speculative.match import match
 from outrider.structured.constraint import CompiledGrammar
 from outrider.structured.grammar import Grammar, GrammarLoader
@@ -80,7 +82,7 @@ class EngineCore:
         )
         self._runner = ModelRunner(model)
         self._sampler = Sampler(loaded.eos_token_ids)
-        self._drafting = Drafting()
+        self._drafting = Drafting(_encoder(folder), self.vocab_size)
         self.speculation_methods = self._drafting.methods if config.speculation else ()
         self._grammars = _grammar_loader(folder, self.vocab_size, loaded.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}
@@ -326,3 +328,12 @@ def _grammar_loader(folder: str, vocab_size: int, stop_token_ids: tuple[int, ...
         return GrammarLoader(folder, vocab_size, stop_token_ids)
     except Exception as error:  # a damaged tokenizer raises anything; it becomes one clear line
         raise LoadError(f"the tokenizer in `{folder}` cannot be read: {first_line(error)}") from error
+
+
+def _encoder(folder: str) -> Encode:
+    """From text to token ids, without special tokens; to none for a checkpoint without a tokenizer."""
+    path = Path(folder) / "tokenizer.json"
+    if not path.is_file():
+        return lambda _: ()
+    tokenizer = Tokenizer.from_file(str(path))
+    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Sequence as SequenceOf
 
 from outrider.engine.scheduler import StepRow
+from outrider.speculative.forced import Encode
 from outrider.speculative.proposer import Draft, DraftCounts, DraftRequest, Proposer
-from outrider.speculative.table import PROPOSERS
-from outrider.speculative.tree import MAX_NODES, merge
+from outrider.speculative.table import make_proposers
+from outrider.speculative.tree import MAX_NODES, is_sound, merge
 
 logger = logging.getLogger("outrider.engine")
 
@@ -17,8 +18,10 @@ logger = logging.getLogger("outrider.engine")
 class Drafting:
     """All proposers of one engine, by name."""
 
-    def __init__(self) -> None:
-        self._proposers: dict[str, Proposer] = {name: make() for name, make in PROPOSERS.items()}
+    def __init__(self, encode: Encode, vocab_size: int) -> None:
+        """`encode` gives a text's token ids, without special tokens; the model knows those below `vocab_size`."""
+        self._proposers: dict[str, Proposer] = make_proposers(encode)
+        self._vocab_size = vocab_size
         self.totals = {name: DraftCounts() for name in self._proposers}
 
     @property
@@ -38,12 +41,15 @@ class Drafting:
                     row.max_draft_tokens,
                     row.sequence.num_prompt_tokens,
                     row.sequence.speculation.prediction_ids,
+                    row.sequence.grammar.forced_text if row.sequence.grammar is not None else None,
                 )
                 for row in drafted
                 if name in row.sequence.speculation.methods
             ]
             for request, draft in zip(requests, _propose(name, proposer, requests), strict=True):
-                if draft.token_ids:
+                if not is_sound(draft, self._vocab_size):
+                    logger.error("proposer %s offers no tree of tokens: it is left out of this step", name)
+                elif draft.token_ids:
                     offers[request.request_id][name] = draft
         for row in drafted:
             mine = offers[row.sequence.request_id]

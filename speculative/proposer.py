@@ -1,6 +1,6 @@
 """What a proposer is, what it offers, and how offers are counted. The table of proposers is in `table.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,7 +9,8 @@ from typing import Protocol
 class DraftRequest:
     """A request that may be drafted for. `token_ids` (prompt, then output) is the engine's own list: read only.
 
-    `prediction` is what the client expects the output to be, if it has said so.
+    `prediction` is what the client expects the output to be, if it has said so; `forced_text` tells what the request's
+    grammar leaves no choice about, if it has one.
     """
 
     request_id: str
@@ -17,6 +18,7 @@ class DraftRequest:
     max_tokens: int
     num_prompt_tokens: int = 0
     prediction: Sequence[int] = ()
+    forced_text: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

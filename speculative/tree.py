@@ -99,6 +99,16 @@ def merge(offers: Mapping[str, Draft], max_nodes: int) -> TokenTree:
     )
 
 
+def is_sound(draft: Draft, vocab_size: int) -> bool:
+    """Whether all tokens are the model's, and each parent comes before its children."""
+    ids, parents = draft.token_ids, draft.parents
+    if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
+        return False
+    if parents is None:
+        return True
+    return len(parents) == len(ids) and all(ROOT <= parent < node for node, parent in enumerate(parents))
+
+
 def _paths(draft: Draft) -> list[tuple[int, ...]]:
     """The tokens that lead to each node of an offer."""
     paths: list[tuple[int, ...]] = []

@@ -38,6 +38,10 @@ class Grammar(Protocol):
         """Take back the last accepted tokens, stop tokens included."""
         ...
 
+    def forced_text(self) -> str:
+        """The text that must come next, up to the first choice; none where there is one at once."""
+        ...
+
     @property
     def is_done(self) -> bool:
         """Whether the text is complete and nothing but a stop token may follow, or one has been accepted."""
@@ -122,6 +126,9 @@ class _Matcher:
     def rollback(self, num_tokens: int) -> None:
         if num_tokens:
             self._matcher.rollback(num_tokens)
+
+    def forced_text(self) -> str:
+        return "" if self._matcher.is_terminated() else str(self._matcher.find_jump_forward_string())
 
     @property
     def is_done(self) -> bool:

@@ -153,6 +153,33 @@ def test_speculation_is_chosen_and_reported_per_request(client) -> None:
     assert fast.metrics["num_steps"] < plain.metrics["num_steps"]
 
 
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_what_a_schema_forces_is_drafted(client, temperature) -> None:
+    """Its keys come in fewer steps, alone and in one tree with other methods; the answer is the plain one."""
+    schema = {
+        "type": "object",
+        "properties": {"first_name": {"type": "string", "maxLength": 20}, "is_customer": {"type": "boolean"}},
+        "required": ["first_name", "is_customer"],
+        "additionalProperties": False,
+    }
+    options = {
+        "model": MODEL,
+        "messages": ask("Extract the person: Ada Lovelace is 36 years old."),
+        "temperature": temperature,
+        "seed": 7,
+        "max_tokens": 60,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "p", "schema": schema, "strict": True}},
+    }
+    plain = client.chat.completions.create(**options, extra_body={"return_metrics": True})
+    for methods in (["grammar"], ["grammar", "ngram", "suffix"]):
+        body = {"speculation": {"methods": methods}, "return_metrics": True}
+        drafted = client.chat.completions.create(**options, extra_body=body)
+
+        assert plain.choices[0].message.content == drafted.choices[0].message.content
+        assert drafted.metrics["speculative_decoding"]["methods"]["grammar"]["num_accepted_draft_tokens"] > 3
+        assert drafted.metrics["num_steps"] < plain.metrics["num_steps"]
+
+
 def test_a_prediction_is_drafted_from(client) -> None:
     """OpenAI's field, alone and with n-grams in one tree; the answer is the plain one."""
     options = {"model": MODEL, "messages": ask(REPEAT), "temperature": 0, "max_tokens": 80}
@@ -220,4 +247,4 @@ def test_the_clients_exceptions_fit(client) -> None:
         client.chat.completions.create(model=MODEL, messages=ask("hi"), extra_body={"speculation": "eagle"})
 
     assert "model_not_found" == not_found.value.code
-    assert "`off`, `prediction`, `ngram`, `suffix`" in bad.value.message
+    assert "`off`, `grammar`, `prediction`, `ngram`, `suffix`" in bad.value.message

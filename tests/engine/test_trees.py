@@ -130,3 +130,17 @@ def test_each_proposer_is_counted_for_its_own_nodes(make_core) -> None:
         mine, total = [one for one in figures if one.method == name], core._drafting.totals[name]
         assert sum(one.num_draft_tokens for one in mine) == total.num_draft_tokens
         assert sum(one.num_accepted_tokens for one in mine) == total.num_accepted_tokens > 0
+
+
+def test_a_proposer_that_offers_nonsense_or_fails_harms_nobody(make_core, caplog) -> None:
+    """Its offers are left out, and the answers are the plain ones."""
+    expected = run(make_core(), requests())
+    for draft in (Draft((VOCAB_SIZE,)), Draft((1, 2), (1, 0)), None):
+        core = make_core()
+        drafted = requests(("first", "ngram"))
+        teach(core, expected, drafted)
+        core._drafting._proposers["first"]._propose = lambda _, draft=draft: draft or 1 / 0
+
+        assert expected == run(core, drafted)
+    assert "offers no tree of tokens" in caplog.text
+    assert "proposer first failed" in caplog.text

@@ -3,14 +3,23 @@
 import pytest
 
 from outrider.speculative.proposer import DraftRequest
-from outrider.speculative.table import PROPOSERS
+from outrider.speculative.table import make_proposers
 
 TEXT = [3, 4, 5, 6] * 5
 
 
-@pytest.fixture(params=PROPOSERS)
-def proposer(request):
-    return PROPOSERS[request.param]()
+def make(name: str):
+    return make_proposers(lambda text: [ord(character) for character in text])[name]
+
+
+@pytest.fixture(params=make_proposers(lambda _: []))
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def proposer(name):
+    return make(name)
 
 
 def test_one_draft_per_request_in_order(proposer) -> None:
@@ -36,12 +45,12 @@ def test_the_request_is_left_as_it_was(proposer) -> None:
     assert TEXT == tokens
 
 
-def test_a_forgotten_request_can_begin_anew(proposer) -> None:
+def test_a_forgotten_request_can_begin_anew(name, proposer) -> None:
     """An id that returns is another request; forgetting an unknown one is fine."""
     proposer.forget("never seen")
     proposer.propose([DraftRequest("a", TEXT, 4)])
     proposer.forget("a")
 
-    fresh = PROPOSERS[next(name for name in PROPOSERS if isinstance(proposer, PROPOSERS[name]))]()
+    fresh = make(name)
     other = [9, 8, 7, 9, 8]
     assert fresh.propose([DraftRequest("a", other, 4)]) == proposer.propose([DraftRequest("a", other, 4)])

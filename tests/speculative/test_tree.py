@@ -1,10 +1,11 @@
 """Token trees: the union of what several proposers offer."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.speculative.proposer import Draft
-from outrider.speculative.tree import MAX_NODES, ROOT, TokenTree, merge
+from outrider.speculative.tree import MAX_NODES, ROOT, TokenTree, is_sound, merge
 
 TOKENS = st.integers(0, 2)  # few, so that offers share beginnings
 
@@ -75,3 +76,22 @@ def test_a_chain_is_the_special_case() -> None:
     assert ((1, 1, 1), (ROOT, 0, 1), True) == (tree.token_ids, tree.parents, tree.is_chain)
     assert (1, 1) == tree.tokens_to(1)
     assert () == tree.tokens_to(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("draft", "expected"),
+    [
+        (Draft(), True),
+        (Draft((0, 9)), True),
+        (Draft((0, 10)), False),
+        (Draft((-1,)), False),
+        (Draft((1, 2), (ROOT, 0)), True),
+        (Draft((1, 2), (ROOT, 1)), False),  # its own parent
+        (Draft((1, 2), (1, ROOT)), False),
+        (Draft((1, 2), (ROOT,)), False),
+        (Draft((1,), (-2,)), False),
+    ],
+)
+def test_what_is_no_tree_of_tokens_is_told(draft, expected) -> None:
+    """Ids below 10, parents before their children."""
+    assert expected is is_sound(draft, 10)
