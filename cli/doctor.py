@@ -11,7 +11,7 @@ def doctor(
     threads: options.Threads = None,
     measure: Annotated[bool, typer.Option(help="Measure the operations, too; takes some seconds.")] = True,
 ) -> None:
-    """Tell which implementation each operation uses here, why, and how fast it is beside its definition and memory."""
+    """Tell which build of each kernel this machine runs and why, and how fast it is beside plain torch and memory."""
     options.wait_passively()
     import torch
     from rich.console import Console
@@ -26,20 +26,27 @@ def doctor(
     console = Console()
     for name, value in survey.machine().items():
         console.print(f"[bold]{name}:[/] {value}", highlight=False)
+    with console.status("Compiling what is missing ..."):
+        builds = survey.builds()
+    table = Table("kernel", "build", "because")
+    for name, build in builds.items():
+        table.add_row(name, build.name, build.reason)
+    console.print(table)
+    for folder in sorted({str(build.path.parent) for build in builds.values() if build.path}):
+        console.print(f"[bold]libraries:[/] {folder}", highlight=False, soft_wrap=True)
     if not measure:
         return
     with console.status("Measuring ..."):
         bandwidth = survey.read_bandwidth()
         findings = survey.survey()
     console.print(f"[bold]memory:[/] {bandwidth / 1e9:.1f} GB/s read by all threads together", highlight=False)
-    table = Table()
-    for heading in ("operation", "runs in", "because", "us", "definition us", "ratio", "GB/s", "of memory"):
-        table.add_column(heading, justify="left" if heading in {"operation", "runs in", "because"} else "right")
+    table = Table("operation", "build")
+    for heading in ("us", "plain us", "ratio", "GB/s", "of memory"):
+        table.add_column(heading, justify="right")
     for one in findings:
         table.add_row(
             one.operation,
-            one.implementation,
-            one.reason,
+            one.build,
             f"{one.seconds * 1e6:.0f}",
             f"{one.reference_seconds * 1e6:.0f}",
             f"{one.reference_seconds / one.seconds:.1f}x",

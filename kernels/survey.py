@@ -17,7 +17,8 @@ from typing import Final
 
 import torch
 
-from outrider.kernels.build import FLAGS, compiler_name, load_library
+from outrider.kernels.build import Build, find_build
+from outrider.kernels.compiler import compiler_name, processor_flags
 from outrider.kernels.linear import LinearWeights, multiply, project
 from outrider.kernels.paged_attention import (
     AttentionBatch,
@@ -39,8 +40,7 @@ class Finding:
     """One operation at one shape."""
 
     operation: str
-    implementation: str
-    reason: str
+    build: str  # of its kernel, or "torch"
     seconds: float
     reference_seconds: float  # of the plain torch or numpy definition
     num_bytes: float  # that must at least be read
@@ -59,14 +59,14 @@ def machine() -> dict[str, str]:
         lines = []
     found = dict(line.split(":", 1) for line in lines if ":" in line)
     known = {key.strip(): value.strip() for key, value in found.items()}
-    flags = set((known.get("flags") or known.get("Features") or "").split())
+    flags = processor_flags()
     compiler = shutil.which(compiler_name())
     has_gpu = torch.cuda.is_available()
     return {
         "processor": f"{known.get('model name', platform.processor() or platform.machine())}, "
         f"{torch.get_num_threads()} threads",
         "vector instructions": ", ".join(flag for flag in _PROCESSOR_FLAGS if flag in flags) or "unknown",
-        "compiler": f"{compiler} {' '.join(FLAGS[:2])}" if compiler else "none: install gcc for the fast kernels",
+        "compiler": compiler or "none",
         "torch": torch.__version__,
         "GPU": torch.cuda.get_device_name() if has_gpu else "none",
     }
@@ -78,6 +78,11 @@ def read_bandwidth() -> float:
     return data.nbytes / _median_seconds([data.max])
 
 
+def builds() -> dict[str, Build]:
+    """What each kernel runs as, by its name. What must be compiled first takes seconds."""
+    return {source.stem: find_build(source.stem) for source in sorted(Path(__file__).parent.glob("*.c"))}
+
+
 def survey() -> list[Finding]:
     """Measures each operation of the CPU, a few seconds in all."""
     return [
@@ -87,13 +92,6 @@ def survey() -> list[Finding]:
     ]
 
 
-def _choice(name: str) -> tuple[str, str]:
-    """The implementation of a kernel, and why."""
-    if load_library(name) is not None:
-        return f"C ({name}.c)", "built for this processor"
-    return "torch", "no compiler" if shutil.which(compiler_name()) is None else "the compiler failed: see the log"
-
-
 def _linear(num_rows: int) -> Finding:
     num_outputs, num_inputs = 4096, 768
     count = _ROTATION_BYTES // (num_outputs * num_inputs * 2)
@@ -101,10 +99,10 @@ def _linear(num_rows: int) -> Finding:
     x = torch.randn(num_rows, num_inputs).bfloat16()
     plain = [partial(torch.nn.functional.linear, x, weight) for weight in weights]
     reference = _median_seconds(plain)
-    implementation, reason = _choice("linear")
+    build = find_build("linear").name
     packed = [partial(multiply, x, project(LinearWeights(weight))) for weight in weights]
-    seconds = reference if implementation == "torch" else _median_seconds(packed)
-    return Finding(f"linear, {num_rows} rows", implementation, reason, seconds, reference, weights[0].nbytes)
+    seconds = reference if build == "torch" else _median_seconds(packed)
+    return Finding(f"linear, {num_rows} rows", build, seconds, reference, weights[0].nbytes)
 
 
 def _attention(batch_size: int, context: int) -> Finding:
@@ -120,17 +118,17 @@ def _attention(batch_size: int, context: int) -> Finding:
         write_offset=torch.zeros(batch_size, dtype=torch.int64),
     )
     caches = [allocate_kv(blocks, num_kv_heads, block_size, head_dim, torch.bfloat16) for _ in range(count)]
-    for keys, values in caches:
-        keys.fill_(0.5)
-        values.fill_(0.5)
+    for cache in caches:
+        cache.keys.fill_(0.5)
+        cache.values.fill_(0.5)
     query = torch.randn(batch_size, num_heads, head_dim).bfloat16()
     options = AttentionOptions(head_dim**-0.5)
     ours, plain = (
-        _median_seconds([partial(function, query, *pair, batch, options) for pair in caches])
+        _median_seconds([partial(function, query, cache, batch, options) for cache in caches])
         for function in (paged_attention, paged_attention_reference)
     )
-    name = f"paged attention, {batch_size} x {context}"
-    return Finding(name, *_choice("paged_attention"), ours, plain, kv_bytes)
+    name = f"attention, {batch_size} x {context}"
+    return Finding(name, find_build("paged_attention").name, ours, plain, kv_bytes)
 
 
 def _sample() -> Finding:
@@ -139,7 +137,7 @@ def _sample() -> Finding:
     draws = [Draw(seed=row, position=9, temperature=0.8, top_p=0.9) for row in range(num_rows)]
     ours = _median_seconds([lambda: sample(logits.clone(), draws)])
     plain = _median_seconds([lambda: sample_reference(logits.clone(), draws)])
-    return Finding(f"sample, {num_rows} x {vocab_size}", *_choice("sample"), ours, plain, logits.nbytes)
+    return Finding(f"sample, {num_rows} x {vocab_size}", find_build("sample").name, ours, plain, logits.nbytes)
 
 
 def _median_seconds(calls: Sequence[Callable[[], object]]) -> float:
