@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, allocate_kv, paged_attention
+from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, KvCache, allocate_kv, paged_attention
 from outrider.kernels.rows import add_rms_norm, rotate_and_write, silu_and_multiply
 from outrider.kernels.sample import Draw, sample, sample_reference
 from outrider.kernels.tiles import Tiles, prefill_tile_size, tile_rows
@@ -68,7 +68,7 @@ def matrix_rate() -> float:
 
 def make_attention(
     contexts: list[int], new: list[int], dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, AttentionBatch]:
+) -> tuple[torch.Tensor, KvCache, AttentionBatch]:
     """Sequences of so many tokens, whose last ones are the rows; their blocks scattered over the cache."""
     blocks_each = [-(-context // BLOCK_SIZE) for context in contexts]
     order = torch.randperm(sum(blocks_each)).int()
@@ -77,9 +77,9 @@ def make_attention(
     for index, count in enumerate(blocks_each):
         table[index, :count] = order[taken : taken + count]
         taken += count
-    keys, values = allocate_kv(taken, NUM_KV_HEADS, BLOCK_SIZE, HEAD_DIM, dtype, DEVICE)
-    keys.normal_()
-    values.normal_()
+    cache = allocate_kv(taken, NUM_KV_HEADS, BLOCK_SIZE, HEAD_DIM, dtype, DEVICE)
+    cache.keys.normal_()
+    cache.values.normal_()
     sequence = torch.repeat_interleave(torch.arange(len(contexts)), torch.tensor(new))
     position = torch.cat([torch.arange(c - n, c) for c, n in zip(contexts, new, strict=True)])
     tiles = tile_rows(new, prefill_tile_size(NUM_HEADS, NUM_KV_HEADS) if max(new) > 1 else 1)
@@ -92,19 +92,17 @@ def make_attention(
         tiles=Tiles(tiles.first_row.to(DEVICE), tiles.num_rows.to(DEVICE), tiles.max_rows),
     )
     query = torch.randn(len(position), NUM_HEADS, HEAD_DIM, device=DEVICE).to(dtype)
-    return query, keys, values, batch
+    return query, cache, batch
 
 
-def attention_in_float64(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, batch: AttentionBatch, scale: float
-) -> torch.Tensor:
+def attention_in_float64(query: torch.Tensor, cache: KvCache, batch: AttentionBatch, scale: float) -> torch.Tensor:
     """The plain definition, row by row."""
     out = torch.empty_like(query, dtype=torch.float64)
     for row in range(len(query)):
         length = int(batch.row_position[row]) + 1
         blocks = batch.block_table[int(batch.row_sequence[row])][: -(-length // BLOCK_SIZE)].long()
-        k = keys[blocks, ..., 0].permute(1, 0, 3, 2).flatten(1, 2)[:, :length].double()  # (kv heads, length, dim)
-        v = values[blocks, ..., 0].permute(1, 0, 2, 3).flatten(1, 2)[:, :length].double()
+        k = cache.keys[blocks, ..., 0].permute(1, 0, 3, 2).flatten(1, 2)[:, :length].double()  # (kv heads, length, dim)
+        v = cache.values[blocks, ..., 0].permute(1, 0, 2, 3).flatten(1, 2)[:, :length].double()
         grouped = query[row].double().unflatten(0, (NUM_KV_HEADS, -1))
         out[row] = ((grouped @ k.transpose(1, 2) * scale).softmax(-1) @ v).flatten(0, 1)
     return out
@@ -126,9 +124,9 @@ def check_all() -> None:
             ("attention, decode", [1, 31, 32, 33, 700, 4097], [1] * 6),
             ("attention, prefill", [65, 1, 900], [65, 1, 300]),
         ):
-            query, keys, values, batch = make_attention(contexts, new, dtype)
-            actual = paged_attention(query, keys, values, batch, AttentionOptions(scale))
-            check(name, actual, attention_in_float64(query, keys, values, batch, scale), dtype)
+            query, cache, batch = make_attention(contexts, new, dtype)
+            actual = paged_attention(query, cache, batch, AttentionOptions(scale))
+            check(name, actual, attention_in_float64(query, cache, batch, scale), dtype)
         x, residual = torch.randn(7, HIDDEN, device=DEVICE).to(dtype), torch.randn(7, HIDDEN, device=DEVICE)
         weight = torch.rand(HIDDEN, device=DEVICE)
         total = residual.double() + x.double()
@@ -166,10 +164,12 @@ def measure_all() -> list[Measured]:
         gate_up = torch.randn(num_rows, 2 * INNER, device=DEVICE).to(dtype)
         seconds = seconds_of(partial(silu_and_multiply, gate_up))
         found.append(Measured(f"silu_and_multiply, {num_rows}", seconds, num_bytes=num_rows * INNER * 6))
-        query, keys, values, batch = make_attention([num_rows], [num_rows], dtype)
+        query, cache, batch = make_attention([num_rows], [num_rows], dtype)
         heads = torch.randn(num_rows, (NUM_HEADS + 2 * NUM_KV_HEADS) * HEAD_DIM, device=DEVICE).to(dtype)
         frequency = torch.logspace(0, -4, HEAD_DIM // 2, device=DEVICE)
-        seconds = seconds_of(partial(rotate_and_write, heads, query, keys, values, batch, frequency=frequency))
+        seconds = seconds_of(
+            partial(rotate_and_write, heads, query, cache.keys, cache.values, batch, frequency=frequency)
+        )
         found.append(Measured(f"rotate_and_write, {num_rows}", seconds, num_bytes=2 * heads.numel() * 2))
     logits = torch.randn(64, 128_256, device=DEVICE)
     draws = [Draw(seed=row, position=9) for row in range(64)]

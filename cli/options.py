@@ -14,6 +14,7 @@ Model = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
 Dtype = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32 or bfloat16.")]
+KvDtype = Annotated[str, typer.Option(help="Of keys and values in the cache: auto (the model's) or int8.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 MaxModelLen = Annotated[int | None, typer.Option(help="Context in tokens, prompt and answer; the model's own.")]
 MaxNumSeqs = Annotated[int, typer.Option(help="Requests that share a step.")]

@@ -17,6 +17,7 @@ class EngineConfig:
     model: str  # a checkpoint folder, or a hub id
     revision: str | None = None  # branch, tag or commit of a hub id
     dtype: str = "auto"  # auto (the checkpoint's own), float32 or bfloat16
+    kv_dtype: str = "auto"  # of keys and values in the cache: auto (the model's) or int8, on the CPU
     device: str = "auto"  # auto (a GPU where torch sees one), cpu, cuda or cuda:N
     max_model_len: int | None = None  # tokens, prompt and output; the model's own when None
     max_num_seqs: int = 64  # requests that share a step
@@ -32,6 +33,8 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"dtype must be auto, float32 or bfloat16, not `{self.dtype}`")
+        if self.kv_dtype not in ("auto", "int8"):
+            raise ValueError(f"kv_dtype must be auto or int8, not `{self.kv_dtype}`")
         if re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device) is None:
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not `{self.device}`")
         if not 0.0 < self.memory_utilization <= 1.0:

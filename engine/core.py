@@ -55,7 +55,14 @@ class EngineCore:
             LoadError: the checkpoint cannot be served on this machine.
         """
         folder = checkpoint_folder(config.model, config.revision)
-        loaded = load_model(folder, config.dtype, config.num_threads, config.device, max_model_len=config.max_model_len)
+        loaded = load_model(
+            folder,
+            config.dtype,
+            config.num_threads,
+            config.device,
+            max_model_len=config.max_model_len,
+            kv_dtype=config.kv_dtype,
+        )
         model = loaded.model
         if not model.is_batch_invariant:
             logger.warning(

@@ -2,6 +2,7 @@
 
 EngineError
 ├── LoadError       the checkpoint or its fit to this machine: fatal at start, one line says what to change
+├── UnsupportedAttentionError    a model's attention is not what the kernels do; the loader makes it a LoadError
 └── RequestError    one request is refused or failed: the engine goes on
     └── MissingGrammarError    its grammar is not loaded, or no longer: load it and submit again
 """
@@ -13,6 +14,10 @@ class EngineError(Exception):
 
 class LoadError(EngineError, ValueError):
     """The model cannot be served."""
+
+
+class UnsupportedAttentionError(EngineError):
+    """The model asks of attention what the kernels do not do; the message names it, behind "it uses"."""
 
 
 class RequestError(EngineError, ValueError):

@@ -189,11 +189,41 @@ INLINE void rotate(float *head, const float *cosine, const float *sine, int64_t 
     }
 }
 
+/* Stores a token's key and value of one KV head in the row's slot of the cache. */
+INLINE void keep(const struct layer *layer, const float *key, const float *value, int64_t block, int64_t offset,
+                 int64_t kv_head, const struct attention *a, const int dtype) {
+    const int64_t dim = a->head_dim, size = a->block_size, pair = PAIR(dtype);
+    const int64_t page = (block * a->num_kv_heads + kv_head) * page_size(a, dtype);
+    uint32_t narrow[MAX_DIM];
+    for (int64_t i = 0; i < dim; i += LANES) store(narrow, i, load(key, i, FLOAT32), dtype);
+    for (int64_t i = 0; i < dim / pair; i++)
+        ((uint32_t *)layer->key_cache)[page / pair + i * size + offset] = narrow[i];
+    for (int64_t i = 0; i < dim; i += LANES) store(narrow, i, load(value, i, FLOAT32), dtype);
+    for (int64_t i = 0; i < dim; i++) {
+        const int64_t place = page + offset / pair * pair * dim + i * pair + offset % pair;
+        if (dtype == BFLOAT16) ((uint16_t *)layer->value_cache)[place] = ((const uint16_t *)narrow)[i];
+        else ((uint32_t *)layer->value_cache)[place] = narrow[i];
+    }
+}
+
+/* As `keep`, in a cache of int8. */
+INLINE void keep_integers(const struct layer *layer, const float *key, const float *value, int64_t block,
+                          int64_t offset, int64_t kv_head, const struct attention *a) {
+    const int64_t dim = a->head_dim, page = (block * a->num_kv_heads + kv_head) * page_size(a, INT8);
+    int8_t *keys = (int8_t *)layer->key_cache + page, *values = (int8_t *)layer->value_cache + page;
+    int16_t integers[MAX_DIM];
+    scales_of(keys, 0, a)[offset] = quantise(key, 0, dim, integers, 127.0f, FLOAT32);
+    for (int64_t i = 0; i < dim; i++)
+        keys[(i / 2 * a->block_size + offset) * 2 + i % 2] = (int8_t)integers[i];
+    scales_of(values, 0, a)[offset] = quantise(value, 0, dim, integers, 127.0f, FLOAT32);
+    for (int64_t i = 0; i < dim; i++) values[(offset / 2 * dim + i) * 2 + offset % 2] = (int8_t)integers[i];
+}
+
 /* One row: norms and rotary positions of queries and keys; keys and values go to their slot of the cache. */
 INLINE void place_row(const struct decoder *d, const struct layer *layer, const struct rows *rows,
                       const struct buffers *b, int64_t row, const int dtype) {
     const struct attention *a = &d->attention;
-    const int64_t dim = a->head_dim, half = d->rotary_dim / 2, pair = PAIR(dtype), size = a->block_size;
+    const int64_t dim = a->head_dim, half = d->rotary_dim / 2;
     float *heads = b->mixed + row * (a->num_heads + 2 * a->num_kv_heads) * dim;
     const float *cosine = b->rotation + row * d->rotary_dim, *sine = cosine + half;
     for (int64_t h = 0; h < a->num_heads + a->num_kv_heads; h++) {
@@ -203,20 +233,11 @@ INLINE void place_row(const struct decoder *d, const struct layer *layer, const 
     }
     char *query = (char *)b->query + row * a->num_heads * dim * BYTES(dtype);
     for (int64_t i = 0; i < a->num_heads * dim; i += LANES) store(query, i, load(heads, i, FLOAT32), dtype);
-    const int64_t offset = rows->write_offset[row];
+    const int64_t block = rows->write_block[row], offset = rows->write_offset[row];
     for (int64_t h = 0; h < a->num_kv_heads; h++) {
-        const int64_t page = (rows->write_block[row] * a->num_kv_heads + h) * size * dim;
         const float *key = heads + (a->num_heads + h) * dim, *value = key + a->num_kv_heads * dim;
-        uint32_t narrow[MAX_DIM];
-        for (int64_t i = 0; i < dim; i += LANES) store(narrow, i, load(key, i, FLOAT32), dtype);
-        for (int64_t i = 0; i < dim / pair; i++)
-            ((uint32_t *)layer->key_cache)[page / pair + i * size + offset] = narrow[i];
-        for (int64_t i = 0; i < dim; i += LANES) store(narrow, i, load(value, i, FLOAT32), dtype);
-        for (int64_t i = 0; i < dim; i++) {
-            const int64_t place = page + offset / pair * pair * dim + i * pair + offset % pair;
-            if (dtype == BFLOAT16) ((uint16_t *)layer->value_cache)[place] = ((const uint16_t *)narrow)[i];
-            else ((uint32_t *)layer->value_cache)[place] = narrow[i];
-        }
+        if (a->is_int8) keep_integers(layer, key, value, block, offset, h, a);
+        else keep(layer, key, value, block, offset, h, a, dtype);
     }
 }
 

@@ -15,7 +15,7 @@ import torch
 
 from outrider.kernels.build import load_library
 from outrider.kernels.linear import LinearWeights, Projection, gate_and_up, project
-from outrider.kernels.paged_attention import DTYPES, AttentionBatch, AttentionShape, tree_addresses
+from outrider.kernels.paged_attention import DTYPES, AttentionBatch, AttentionShape, KvCache, tree_addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +121,15 @@ class Decoder:
             output=self._matrix(project(output)),
             layers=ctypes.addressof(self._layers),
         )
-        self._caches: tuple[torch.Tensor, ...] = ()
+        self._caches: tuple[KvCache, ...] = ()
         self._scratch = torch.empty(0, dtype=torch.uint8)
 
-    def bind_cache(self, key_caches: Sequence[torch.Tensor], value_caches: Sequence[torch.Tensor]) -> None:
-        """Takes one key and one value cache per layer, as `allocate_kv` makes them."""
-        for layer, keys, values in zip(self._layers, key_caches, value_caches, strict=True):
-            layer.key_cache, layer.value_cache = keys.data_ptr(), values.data_ptr()
-        self._caches = (*key_caches, *value_caches)
+    def bind_caches(self, caches: Sequence[KvCache]) -> None:
+        """Takes one cache per layer, as `allocate_kv` makes them, of the model's dtype or all of int8."""
+        for layer, cache in zip(self._layers, caches, strict=True):
+            layer.key_cache, layer.value_cache = cache.keys.data_ptr(), cache.values.data_ptr()
+        self._decoder.attention.is_int8 = caches[0].keys.dtype == torch.int8
+        self._caches = tuple(caches)
 
     def forward(self, token_ids: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor) -> torch.Tensor:
         """Runs the rows and writes their keys and values.

@@ -27,12 +27,13 @@ class LinearWeights:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """A linear's weight (num_outputs, num_inputs), packed, and its bias (num_outputs,) float32."""
+    """A linear's weight (num_outputs, num_inputs), packed, and its bias (num_outputs,) float32; or one of each head."""
 
-    panels: torch.Tensor  # (num_panels, num_inputs / P, 64, P), P values filling 32 bits
-    num_outputs: int
-    num_inputs: int
+    panels: torch.Tensor  # (num_heads * num_panels, num_inputs / P, 64, P), P values filling 32 bits
+    num_outputs: int  # of a head
+    num_inputs: int  # of a head
     bias: torch.Tensor | None = None
+    num_heads: int = 1
 
 
 def project(linear: LinearWeights) -> Projection:
@@ -40,6 +41,12 @@ def project(linear: LinearWeights) -> Projection:
     num_outputs, num_inputs = linear.weight.shape
     bias = None if linear.bias is None else linear.bias.float().contiguous()
     return Projection(_pack(linear.weight), num_outputs, num_inputs, bias)
+
+
+def project_heads(weights: torch.Tensor) -> Projection:
+    """Packs one linear layer for each head, (num_heads, num_outputs, num_inputs)."""
+    num_heads, num_outputs, num_inputs = weights.shape
+    return Projection(torch.cat([_pack(weight) for weight in weights]), num_outputs, num_inputs, num_heads=num_heads)
 
 
 def gate_and_up(gate: torch.Tensor, up: torch.Tensor) -> Projection:
@@ -50,7 +57,10 @@ def gate_and_up(gate: torch.Tensor, up: torch.Tensor) -> Projection:
 
 
 def multiply(x: torch.Tensor, projection: Projection) -> torch.Tensor:
-    """The product of x (..., num_inputs), contiguous and of the weights' dtype, and a packed linear layer."""
+    """The product of x (..., num_inputs), contiguous and of the weights' dtype, and a packed linear layer.
+
+    With several heads, of x (..., num_heads, num_inputs), each head's part with its own weight.
+    """
     y = torch.empty(*x.shape[:-1], projection.num_outputs, dtype=x.dtype)
     bias = projection.bias
     kernel = _kernel()
@@ -60,7 +70,8 @@ def multiply(x: torch.Tensor, projection: Projection) -> torch.Tensor:
         projection.panels.data_ptr(),
         None if bias is None else bias.data_ptr(),
         y.data_ptr(),
-        x.numel() // projection.num_inputs,
+        x.numel() // (projection.num_heads * projection.num_inputs),
+        projection.num_heads,
         projection.num_inputs,
         projection.num_outputs,
         DTYPES[x.dtype],
@@ -110,7 +121,7 @@ def _pack(weight: torch.Tensor) -> torch.Tensor:
     pair = 4 // weight.dtype.itemsize
     num_outputs, num_inputs = weight.shape
     padded = nn.functional.pad(weight, (0, 0, 0, -num_outputs % PANEL))
-    return padded.view(-1, PANEL, num_inputs // pair, pair).transpose(1, 2).contiguous()
+    return padded.reshape(-1, PANEL, num_inputs // pair, pair).transpose(1, 2).contiguous()
 
 
 @functools.cache
@@ -119,6 +130,6 @@ def _kernel() -> "ctypes._NamedFuncPointer | None":
     if library is None:
         return None
     function = library.outrider_linear
-    function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 5
+    function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 6
     function.restype = None
     return function

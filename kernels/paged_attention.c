@@ -3,6 +3,7 @@
  * query, out   (num_rows, num_heads, head_dim)
  * key_cache    (num_blocks, num_kv_heads, head_dim / P, block_size, P), P = 2 for bfloat16, 1 for float32
  * value_cache  (num_blocks, num_kv_heads, block_size / P, head_dim, P)
+ *              both of int8 instead, with P = 2 and scales behind each page, as attention.h has them
  * block_table  (num_sequences, max_blocks)
  * row_sequence (num_rows), row_position (num_rows): row r reads positions 0 .. row_position[r] of its sequence.
  * first, ancestors (num_rows) or NULL: the rows of trees, see `attend`; they read what these tell instead.

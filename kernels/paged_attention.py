@@ -31,6 +31,7 @@ class AttentionShape(ctypes.Structure):
         ("head_dim", ctypes.c_int64),
         ("block_size", ctypes.c_int64),
         ("max_blocks", ctypes.c_int64),
+        ("is_int8", ctypes.c_int64),
         ("window", ctypes.c_int64),
         ("scale", ctypes.c_float),
         ("softcap", ctypes.c_float),
@@ -84,6 +85,20 @@ class AttentionOptions:
     sinks: torch.Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KvCache:
+    """One layer's keys and values, as `allocate_kv` makes them.
+
+    A cache of int8 has a scale for each token's key of a head, and one for its value: a vector is its integers times
+    its scale, which is max|x| / 127.
+    """
+
+    keys: torch.Tensor  # (num_blocks, num_kv_heads, head_dim / P, block_size, P)
+    values: torch.Tensor  # (num_blocks, num_kv_heads, block_size / P, head_dim, P)
+    key_scales: torch.Tensor | None = None  # (num_blocks, num_kv_heads, block_size) float32
+    value_scales: torch.Tensor | None = None  # likewise
+
+
 def allocate_kv(  # noqa: PLR0917 - a shape's sizes
     num_blocks: int,
     num_kv_heads: int,
@@ -91,19 +106,26 @@ def allocate_kv(  # noqa: PLR0917 - a shape's sizes
     head_dim: int,
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One layer's empty caches of keys and values; on the CPU, memory is taken when first written.
+) -> KvCache:
+    """One layer's empty cache; on the CPU, memory is taken when first written.
 
-    Returns:
-        keys (num_blocks, num_kv_heads, head_dim / P, block_size, P) and values (num_blocks, num_kv_heads,
-        block_size / P, head_dim, P). On the CPU P is as many values as 32 bits hold; on other devices it is 1 and both
-        are as `allocate_kv_rows` makes them.
+    On the CPU P is as many values as 32 bits hold, but 2 for int8, where a head's page of a block is followed in memory
+    by its scales. On other devices P is 1, and the layout that of `allocate_kv_rows`.
     """
     if torch.device(device).type != "cpu":
         return allocate_kv_rows(num_blocks, num_kv_heads, block_size, head_dim, dtype, device)
+    if dtype == torch.int8:
+        num_values = block_size * head_dim
+        pages = [torch.empty(num_blocks, num_kv_heads, num_values + 4 * block_size, dtype=dtype) for _ in range(2)]
+        keys, values = (page[:, :, :num_values] for page in pages)
+        return KvCache(
+            keys.unflatten(2, (head_dim // 2, block_size, 2)),
+            values.unflatten(2, (block_size // 2, head_dim, 2)),
+            *(page[:, :, num_values:].view(torch.float32) for page in pages),
+        )
     pair = 4 // dtype.itemsize
     keys = torch.empty(num_blocks, num_kv_heads, head_dim // pair, block_size, pair, dtype=dtype)
-    return keys, torch.empty(num_blocks, num_kv_heads, block_size // pair, head_dim, pair, dtype=dtype)
+    return KvCache(keys, torch.empty(num_blocks, num_kv_heads, block_size // pair, head_dim, pair, dtype=dtype))
 
 
 def allocate_kv_rows(  # noqa: PLR0917 - a shape's sizes
@@ -113,7 +135,7 @@ def allocate_kv_rows(  # noqa: PLR0917 - a shape's sizes
     head_dim: int,
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> KvCache:
     """`allocate_kv` in the layout of GPUs: a token's head_dim keys are neighbours in memory, and so are its values.
 
     Returns:
@@ -122,55 +144,63 @@ def allocate_kv_rows(  # noqa: PLR0917 - a shape's sizes
     """
     shape = (num_blocks, num_kv_heads, block_size, head_dim)
     keys, values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
-    return keys.transpose(2, 3).unsqueeze(-1), values.unsqueeze(-1)
+    return KvCache(keys.transpose(2, 3).unsqueeze(-1), values.unsqueeze(-1))
 
 
-def write_kv(
-    key: torch.Tensor,
-    value: torch.Tensor,
-    key_cache: torch.Tensor,
-    value_cache: torch.Tensor,
-    batch: AttentionBatch,
-) -> None:
+def kv_token_bytes(num_kv_heads: int, head_dim: int, dtype: torch.dtype) -> int:
+    """Bytes that a token takes in one layer's cache, key and value, scales included."""
+    return 2 * num_kv_heads * (head_dim * dtype.itemsize + (4 if dtype == torch.int8 else 0))
+
+
+def write_kv(key: torch.Tensor, value: torch.Tensor, cache: KvCache, batch: AttentionBatch) -> None:
     """Stores the rows' keys and values, (num_rows, num_kv_heads, head_dim), in their slots of the cache."""
-    pair = key_cache.shape[-1]
+    pair = cache.keys.shape[-1]
     block, offset = batch.write_block, batch.write_offset
-    key_cache[block, :, :, offset] = key.unflatten(-1, (-1, pair))
-    value_cache[block, :, offset // pair, :, offset % pair] = value
+    if cache.key_scales is not None and cache.value_scales is not None:
+        key, cache.key_scales[block, :, offset] = quantise(key)
+        value, cache.value_scales[block, :, offset] = quantise(value)
+    cache.keys[block, :, :, offset] = key.unflatten(-1, (-1, pair))
+    cache.values[block, :, offset // pair, :, offset % pair] = value
+
+
+def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Integers of at most 127, rounded to nearest even, and the scale of each vector along the last dimension.
+
+    A vector whose scale would be below float32's normal numbers becomes zero.
+    """
+    scale = x.abs().amax(-1).float() / 127
+    divisor = scale.masked_fill(scale < torch.finfo(torch.float32).tiny, float("inf"))
+    return (x.float() / divisor.unsqueeze(-1)).nan_to_num().round().to(torch.int8), scale
 
 
 def paged_attention(
-    query: torch.Tensor,
-    key_cache: torch.Tensor,
-    value_cache: torch.Tensor,
-    batch: AttentionBatch,
-    options: AttentionOptions,
+    query: torch.Tensor, cache: KvCache, batch: AttentionBatch, options: AttentionOptions
 ) -> torch.Tensor:
     """Attends each row to its sequence up to its own position, whose key must already be in the cache.
 
     Args:
         query: (num_rows, num_heads, head_dim), float32, bfloat16 or float16, contiguous
-        key_cache: as `allocate_kv` makes it, the same dtype
-        value_cache: likewise
+        cache: of the same dtype, or on the CPU of int8
         batch: the rows' sequences and positions
         options: the layer's
 
     Returns:
         (num_rows, num_heads, head_dim), the dtype of `query`; `query` and the cache are not modified.
     """
-    if query.dtype != key_cache.dtype:
-        raise ValueError(f"paged_attention takes a query of the cache's dtype {key_cache.dtype}, not {query.dtype}")
-    if query.device.type == "cuda":
+    is_cuda, is_int8 = query.device.type == "cuda", cache.keys.dtype == torch.int8
+    if query.dtype != cache.keys.dtype and (is_cuda or not is_int8):
+        raise ValueError(f"paged_attention takes a query of the cache's dtype {cache.keys.dtype}, not {query.dtype}")
+    if is_cuda:
         from outrider.kernels.gpu.attention import paged_attention_triton  # noqa: PLC0415 - Linux alone has Triton
 
-        return paged_attention_triton(query, key_cache, value_cache, batch, options)
-    in_c = query.device.type == "cpu" and query.dtype in DTYPES
-    kernel = _cpu_kernel() if in_c and key_cache.is_contiguous() else None  # else the cache is laid out for a GPU
+        return paged_attention_triton(query, cache.keys, cache.values, batch, options)
+    in_c = query.device.type == "cpu" and query.dtype in DTYPES and _is_for_c(cache)
+    kernel = _cpu_kernel() if in_c else None
     if kernel is not None:
         out = torch.empty_like(query)
         num_rows, num_heads, head_dim = query.shape
-        num_kv_heads, block_size = key_cache.shape[1], key_cache.shape[3]
-        tensors = (query, key_cache, value_cache, batch.block_table, batch.row_sequence, batch.row_position, out)
+        num_kv_heads, block_size = cache.keys.shape[1], cache.keys.shape[3]
+        tensors = (query, cache.keys, cache.values, batch.block_table, batch.row_sequence, batch.row_position, out)
         sinks = None if options.sinks is None else options.sinks.data_ptr()
         shape = AttentionShape(
             num_heads,
@@ -178,6 +208,7 @@ def paged_attention(
             head_dim,
             block_size,
             batch.block_table.shape[1],
+            is_int8,
             options.window or 0,
             options.scale,
             options.softcap or 0.0,
@@ -187,7 +218,22 @@ def paged_attention(
         sizes = (num_rows, ctypes.byref(shape), DTYPES[query.dtype], torch.get_num_threads())
         if kernel(*pointers, *sizes) == 0:
             return out
-    return paged_attention_reference(query, key_cache, value_cache, batch, options)
+    return paged_attention_reference(query, cache, batch, options)
+
+
+def _is_for_c(cache: KvCache) -> bool:
+    """Whether the cache is laid out as C reads it, and not for a GPU or by indexing another one."""
+    if cache.key_scales is None or cache.value_scales is None:
+        return cache.keys.is_contiguous()
+    num_blocks, num_kv_heads, half, block_size, pair = cache.keys.shape
+    num_values = half * pair * block_size
+    page = num_values + 4 * block_size
+    return all(
+        (num_blocks == 1 or integers.stride(0) == num_kv_heads * page)
+        and (num_kv_heads == 1 or integers.stride(1) == page)
+        and scales.data_ptr() == integers.data_ptr() + num_values
+        for integers, scales in ((cache.keys, cache.key_scales), (cache.values, cache.value_scales))
+    )
 
 
 def tree_addresses(batch: AttentionBatch) -> tuple[int | None, int | None]:
@@ -196,16 +242,12 @@ def tree_addresses(batch: AttentionBatch) -> tuple[int | None, int | None]:
 
 
 def paged_attention_reference(
-    query: torch.Tensor,
-    key_cache: torch.Tensor,
-    value_cache: torch.Tensor,
-    batch: AttentionBatch,
-    options: AttentionOptions,
+    query: torch.Tensor, cache: KvCache, batch: AttentionBatch, options: AttentionOptions
 ) -> torch.Tensor:
     """The definition, in plain torch: gathers each sequence's keys and values, and masks what lies ahead of a row."""
     out = torch.empty_like(query)
     num_heads, head_dim = query.shape[1:]
-    num_kv_heads, block_size = key_cache.shape[1], key_cache.shape[3]
+    num_kv_heads, block_size = cache.keys.shape[1], cache.keys.shape[3]
     sequences, counts = torch.unique_consecutive(batch.row_sequence, return_counts=True)
     start = 0
     for sequence, count in zip(sequences.tolist(), counts.tolist(), strict=True):
@@ -215,8 +257,11 @@ def paged_attention_reference(
         unseen = ~_seen(position, batch.tree, rows, options.window)  # (count, length)
         length = unseen.shape[1]
         blocks = batch.block_table[sequence, : -(-length // block_size)].long()
-        keys = key_cache[blocks].permute(1, 0, 3, 2, 4).reshape(num_kv_heads, -1, head_dim)[:, :length].float()
-        values = value_cache[blocks].permute(1, 0, 2, 4, 3).reshape(num_kv_heads, -1, head_dim)[:, :length].float()
+        keys = cache.keys[blocks].permute(1, 0, 3, 2, 4).reshape(num_kv_heads, -1, head_dim)[:, :length].float()
+        values = cache.values[blocks].permute(1, 0, 2, 4, 3).reshape(num_kv_heads, -1, head_dim)[:, :length].float()
+        if cache.key_scales is not None and cache.value_scales is not None:
+            keys *= cache.key_scales[blocks].transpose(0, 1).reshape(num_kv_heads, -1, 1)[:, :length]
+            values *= cache.value_scales[blocks].transpose(0, 1).reshape(num_kv_heads, -1, 1)[:, :length]
         grouped = query[rows].float().view(count, num_kv_heads, num_heads // num_kv_heads, head_dim)
         scores = torch.einsum("rkgd,ktd->rkgt", grouped, keys) * options.scale
         if options.softcap is not None:

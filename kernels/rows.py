@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from outrider.kernels.paged_attention import AttentionBatch, write_kv
+from outrider.kernels.paged_attention import AttentionBatch, KvCache, write_kv
 
 
 def add_rms_norm(
@@ -145,7 +145,8 @@ def rotate_and_write_reference(
     query.copy_(queries)
     kept = batch.write_block >= 0
     slots = replace(batch, write_block=batch.write_block[kept], write_offset=batch.write_offset[kept])
-    write_kv(keys[kept].to(key_cache.dtype), values[kept].to(value_cache.dtype), key_cache, value_cache, slots)
+    cache = KvCache(key_cache, value_cache)
+    write_kv(keys[kept].to(key_cache.dtype), values[kept].to(value_cache.dtype), cache, slots)
 
 
 def silu_and_multiply(gate_up: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,13 @@
-/* Vectors of sixteen floats, and how they meet memory in float32 or bfloat16.
+/* Vectors of sixteen floats, and how they meet memory in float32, bfloat16 or int8.
  *
  * GCC's generic vectors, so the same source serves AVX-512, AVX2 and NEON. Functions are inlined into callers that pass
  * `dtype` as a constant.
  */
 #pragma once
+#include <float.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -14,15 +15,19 @@ typedef float v16f __attribute__((vector_size(64)));
 typedef int32_t v16i __attribute__((vector_size(64)));
 typedef uint32_t v16u __attribute__((vector_size(64)));
 typedef uint16_t v16h __attribute__((vector_size(32)));
+typedef int16_t v16s __attribute__((vector_size(32)));
+typedef int16_t v32s __attribute__((vector_size(64)));
+typedef int8_t v16b __attribute__((vector_size(16)));
+typedef int8_t v32b __attribute__((vector_size(32)));
 
 enum { LANES = 16 };
-enum { FLOAT32 = 0, BFLOAT16 = 1 };
+enum { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2 }; /* int8 is how a cache may store numbers, no dtype of a model */
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* How many neighbouring values along a reduction share a 32-bit lane. */
-#define PAIR(dtype) ((dtype) == BFLOAT16 ? 2 : 1)
-#define BYTES(dtype) ((dtype) == BFLOAT16 ? 2 : 4)
+/* How many neighbouring values along a reduction share a 32-bit lane, with integers widened to 16 bits. */
+#define PAIR(dtype) ((dtype) == FLOAT32 ? 1 : 2)
+#define BYTES(dtype) ((dtype) == INT8 ? 1 : (dtype) == BFLOAT16 ? 2 : 4)
 
 INLINE v16f broadcast(float value) { return value - (v16f){0}; }
 
@@ -127,4 +132,50 @@ INLINE v16f multiply_add(v16f acc, const void *b, int64_t index, const void *a, 
     acc += (v16f)(many << 16) * load_one(a, at, BFLOAT16);
     return acc + (v16f)(many & 0xffff0000u) * load_one(a, at + 1, BFLOAT16);
 #endif
+}
+
+/* acc + a * b over the pair of integers of each lane, 16 bits in `a`, which holds the same pair in all lanes. Exact, as
+ * long as the sum fits. */
+INLINE v16i multiply_add_integers(v16i acc, const int8_t *b, const int16_t *a) {
+    v32b bytes;
+    int32_t pair;
+    memcpy(&bytes, b, sizeof bytes);
+    memcpy(&pair, a, sizeof pair);
+#if defined(__AVX512VNNI__)
+    const __m512i many = _mm512_cvtepi8_epi16((__m256i)bytes);
+    return (v16i)_mm512_dpwssd_epi32((__m512i)acc, many, _mm512_set1_epi32(pair));
+#elif defined(__AVX2__)
+    const __m256i all = _mm256_set1_epi32(pair);
+    const __m128i *half = (const __m128i *)&bytes;
+    __m256i *sum = (__m256i *)&acc;
+    for (int i = 0; i < 2; i++)
+        sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(_mm256_cvtepi8_epi16(half[i]), all));
+    return acc;
+#else
+    const v16i many = (v16i)__builtin_convertvector(bytes, v32s);
+    return acc + (many << 16 >> 16) * a[0] + (many >> 16) * a[1];
+#endif
+}
+
+/* To the nearest integer, of two the even one; |x| below 2^22. */
+INLINE v16i round_lanes(v16f x) {
+    const v16f magic = broadcast(12582912.0f); /* as in exp_lanes */
+    return __builtin_convertvector((x + magic) - magic, v16i);
+}
+
+/* x as integers of at most `most`, times the scale that is returned. What needs a scale below the normal numbers
+ * becomes zero. */
+INLINE float quantise(const void *x, int64_t index, int64_t size, int16_t *integers, float most, const int dtype) {
+    v16f largest = {0};
+    for (int64_t i = 0; i < size; i += LANES) {
+        const v16f v = load(x, index + i, dtype);
+        largest = larger(choose(v < broadcast(0.0f), -v, v), largest);
+    }
+    const float scale = largest_lane(largest) / most;
+    const float divisor = scale < FLT_MIN ? __builtin_inff() : scale;
+    for (int64_t i = 0; i < size; i += LANES) {
+        const v16s small = __builtin_convertvector(round_lanes(load(x, index + i, dtype) / divisor), v16s);
+        memcpy(integers + i, &small, sizeof small);
+    }
+    return scale;
 }

@@ -15,7 +15,7 @@ from outrider.engine.config import BLOCK_SIZE
 from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape, can_decode
 from outrider.kernels.linear import LinearWeights
 from outrider.kernels.move_kv import move_kv
-from outrider.kernels.paged_attention import DTYPES, AttentionBatch, allocate_kv
+from outrider.kernels.paged_attention import DTYPES, AttentionBatch, allocate_kv, kv_token_bytes
 from outrider.kernels.tiles import prefill_tile_size
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class FusedModel:
         attention = body.layers[0].self_attn
         self.device: torch.device = module.device
         self.dtype: torch.dtype = module.dtype
+        self.kv_dtype = self.dtype
         self.num_layers: int = config.num_hidden_layers
         self.is_batch_invariant = False  # the loader measures it
         self.vocab_size: int = config.vocab_size
@@ -89,21 +90,20 @@ class FusedModel:
 
     def kv_bytes(self, num_tokens: int) -> int:
         """Bytes that the keys and values of so many tokens take."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.dtype.itemsize * num_tokens
+        return self.num_layers * kv_token_bytes(self.num_kv_heads, self.head_dim, self.kv_dtype) * num_tokens
 
     def allocate_cache(self, num_blocks: int, block_size: int) -> None:
         """Makes a new, empty cache; the pages of memory are taken when first written."""
         assert block_size == BLOCK_SIZE
-        pairs = [
-            allocate_kv(num_blocks, self.num_kv_heads, block_size, self.head_dim, self.dtype, self.device)
+        self._caches = [
+            allocate_kv(num_blocks, self.num_kv_heads, block_size, self.head_dim, self.kv_dtype, self.device)
             for _ in range(self.num_layers)
         ]
-        self._caches = [keys for keys, _ in pairs], [values for _, values in pairs]
-        self._decoder.bind_cache(*self._caches)
+        self._decoder.bind_caches(self._caches)
 
     def move_kv(self, source: torch.Tensor, target: torch.Tensor) -> None:
         """As `ServedModel.move_kv`."""
-        move_kv(*self._caches, source, target)
+        move_kv(self._caches, source, target)
 
     def forward(
         self,

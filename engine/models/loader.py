@@ -14,9 +14,9 @@ from transformers.utils import logging as transformers_logging
 
 from outrider.engine.batch import make_batch
 from outrider.engine.config import BLOCK_SIZE, default_num_threads
-from outrider.engine.errors import LoadError, first_line
+from outrider.engine.errors import LoadError, UnsupportedAttentionError, first_line
 from outrider.engine.models.fused_model import FusedModel, can_fuse
-from outrider.engine.models.paged_model import PagedModel, UnsupportedAttentionError, check_windows
+from outrider.engine.models.paged_model import PagedModel, check_windows
 from outrider.engine.models.rope import pin_frequencies
 from outrider.engine.models.served_model import ServedModel
 from outrider.kernels.linear import can_pack, pack_linears
@@ -34,6 +34,11 @@ SAMPLING_RANGES = {
     "min_p": (0.0, 1.0),
     "repetition_penalty": (0.01, 100.0),
 }
+
+# By which share of their own size, as root mean squares, a cache of int8 may change logits of random tokens. Measured:
+# 0.02 (the embedded model) to 0.13 (random weights at their most chaotic), as much as bfloat16 changes float32's;
+# with wrong scales it is above 1.
+INT8_CHANGE = 0.25
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -55,6 +60,7 @@ def load_model(
     device: str = "auto",
     *,
     max_model_len: int | None = None,
+    kv_dtype: str = "auto",
 ) -> LoadedModel:
     """Loads a transformers causal language model from a local folder, for inference.
 
@@ -64,6 +70,7 @@ def load_model(
         num_threads: of torch; by the size of the model when None
         device: auto (a GPU where torch sees one), cpu, cuda or cuda:N
         max_model_len: the context to serve; where a model's frequencies depend on it, None is its shorter one
+        kv_dtype: of the cache: auto (the model's) or int8, on the CPU
 
     Raises:
         LoadError: missing, incomplete, corrupt or not supported.
@@ -72,6 +79,8 @@ def load_model(
     transformers_logging.disable_progress_bar()
     config = _read_config(folder)
     torch_dtype, torch_device = _choose_dtype(config, dtype), _choose_device(device)
+    if kv_dtype == "int8" and torch_device.type != "cpu":
+        raise LoadError(f"--kv-dtype int8 is not supported on {torch_device} yet: leave it out, or use --device cpu")
 
     def read() -> tuple[PreTrainedModel, int | None]:
         module = _read_weights(folder, config, torch_dtype, torch_device)
@@ -83,6 +92,8 @@ def load_model(
     eos_token_ids = _eos_token_ids(folder, generation, config.get_text_config())
     defaults = _default_sampling(folder, generation)
     model = _fit(folder, module, config, lambda: read()[0])
+    if kv_dtype == "int8":
+        _make_cache_int8(folder, model)
     if context is not None and context < model.max_model_len:
         logger.info("%s: %d tokens of context; up to %d with --max-model-len", folder, context, model.max_model_len)
         model.max_model_len = context
@@ -187,9 +198,7 @@ def _fit(
         LoadError: there is none.
     """
     refusal = f"model type `{config.model_type}` is not supported"
-    generator = torch.Generator().manual_seed(0)
-    vocab_size = config.get_text_config().vocab_size
-    prompts = [torch.randint(0, vocab_size, (length,), generator=generator).to(module.device) for length in (101, 37)]
+    prompts = _random_prompts(config.get_text_config().vocab_size, module.device)
     # Another order of summation is fine, another result is not: wrong models are off by the logits' own size.
     share = 1e-3 if module.dtype == torch.float32 else 0.1
     try:
@@ -224,12 +233,46 @@ def _fit(
     return paged
 
 
+@torch.inference_mode()
+def _make_cache_int8(folder: str, model: ServedModel) -> None:
+    """Has the model keep keys and values in int8, where that changes its logits by little.
+
+    Raises:
+        LoadError: it changes them by much, or is not possible.
+    """
+    if isinstance(model, PagedModel) and model.attention.latents is not None:
+        raise LoadError(f"--kv-dtype int8 is not supported for the latent attention of `{folder}`: leave it out")
+    prompts = _random_prompts(model.vocab_size, model.device)
+    full = _run_whole(model, prompts)
+    model.kv_dtype = torch.int8
+    small = _run_whole(model, prompts)
+    model.is_batch_invariant = _is_batch_invariant(model, prompts, small)
+    expected = torch.cat(full)
+    change = float((torch.cat(small) - expected).norm() / expected.norm())
+    if not change <= INT8_CHANGE:
+        raise LoadError(
+            f"--kv-dtype int8 changes the logits of `{folder}` by {change:.0%} of their size, more than "
+            f"{INT8_CHANGE:.0%}: leave it out"
+        )
+
+
+def _random_prompts(vocab_size: int, device: torch.device) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(0, vocab_size, (length,), generator=generator).to(device) for length in (101, 37)]
+
+
 def _computes(model: ServedModel, prompts: list[torch.Tensor], expected: torch.Tensor, tolerance: float) -> bool:
     """Whether the model's logits are the expected ones; finds out whether it is batch invariant, too."""
-    model.allocate_cache(len(prompts) * -(-max(map(len, prompts)) // BLOCK_SIZE), BLOCK_SIZE)
-    actual = _run_in_chunks(model, prompts, max(map(len, prompts)))
+    actual = _run_whole(model, prompts)
     model.is_batch_invariant = _is_batch_invariant(model, prompts, actual)
     return bool(float((torch.cat(actual) - expected).abs().max()) <= tolerance)
+
+
+def _run_whole(model: ServedModel, prompts: list[torch.Tensor]) -> list[torch.Tensor]:
+    """All logits of each prompt, (length, vocab_size), computed at once, in a new cache that holds no more."""
+    longest = max(map(len, prompts))
+    model.allocate_cache(len(prompts) * -(-longest // BLOCK_SIZE), BLOCK_SIZE)
+    return _run_in_chunks(model, prompts, longest)
 
 
 def _is_batch_invariant(paged: ServedModel, prompts: list[torch.Tensor], packed: list[torch.Tensor]) -> bool:

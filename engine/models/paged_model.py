@@ -10,24 +10,30 @@ import torch
 from torch import nn
 from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
+from outrider.engine.errors import UnsupportedAttentionError
+from outrider.engine.models.latent_attention import LatentModel, take_latent_layers
 from outrider.kernels.move_kv import move_kv
-from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, allocate_kv, paged_attention, write_kv
+from outrider.kernels.paged_attention import (
+    AttentionBatch,
+    AttentionOptions,
+    KvCache,
+    allocate_kv,
+    kv_token_bytes,
+    paged_attention,
+    write_kv,
+)
 from outrider.kernels.tiles import prefill_tile_size
 
 INTERFACE_NAME = "outrider_paged"
 LAYER_ATTRIBUTE = "outrider_attention"
 
 
-class UnsupportedAttentionError(Exception):
-    """The model asks of attention what the kernel does not do."""
-
-
 class PagedAttention:
     """The cache of one model and, during a forward pass, the batch. Its layers find it by `LAYER_ATTRIBUTE`."""
 
     def __init__(self) -> None:
-        self.key_caches: list[torch.Tensor] = []  # per layer, as `allocate_kv` makes them
-        self.value_caches: list[torch.Tensor] = []
+        self.caches: list[KvCache] = []  # of each layer
+        self.latents: LatentModel | None = None  # in place of `caches`, where the layers hand on latents
         self.batch: AttentionBatch | None = None  # set by PagedModel.forward
         self.windows: dict[int, int | None] = {}  # what each layer has asked for
         self.num_calls = 0
@@ -49,6 +55,8 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """What each attention layer calls; returns (1, num_tokens, num_heads, head_dim).
 
+    A layer with latent attention hands on its latents as `key`, its rotary keys as `value`, both with one head.
+
     Raises:
         UnsupportedAttentionError: the layer asks for more than plain causal attention.
     """
@@ -61,16 +69,24 @@ def attend(
     layer = module.layer_idx
     assert isinstance(layer, int)
     attention.windows[layer] = sliding_window
-    key_cache, value_cache = attention.key_caches[layer], attention.value_caches[layer]
-    write_kv(key[0].transpose(0, 1), value[0].transpose(0, 1), key_cache, value_cache, attention.batch)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if attention.latents is not None:
+        if sliding_window is not None or softcap is not None or s_aux is not None:
+            raise UnsupportedAttentionError("latent attention with a window, capped scores or sinks")
+        latents = attention.latents.layers[layer]
+        latent, rope_key = key[0, 0], value[0, 0]
+        cache = attention.latents.caches[layer]
+        return latents.attend(query[0].transpose(0, 1), latent, rope_key, cache, attention.batch, scale)[None], None
+    kv_cache = attention.caches[layer]
+    write_kv(key[0].transpose(0, 1), value[0].transpose(0, 1), kv_cache, attention.batch)
     rows = query[0].transpose(0, 1).contiguous()
     options = AttentionOptions(
-        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        scale=scale,
         window=sliding_window,
         softcap=softcap,
         sinks=None if s_aux is None else s_aux.float(),
     )
-    return paged_attention(rows, key_cache, value_cache, attention.batch, options)[None], None
+    return paged_attention(rows, kv_cache, attention.batch, options)[None], None
 
 
 def check_windows(config: PretrainedConfig, windows: Mapping[int, int | None]) -> None:
@@ -102,6 +118,7 @@ class PagedModel:
 
     def __init__(self, module: PreTrainedModel) -> None:
         self.module = module
+        self.kv_dtype: torch.dtype = module.dtype
         self.attention = PagedAttention()
         config = module.config.get_text_config()
         self.device: torch.device = module.device
@@ -118,24 +135,30 @@ class PagedModel:
         for layer in module.modules():
             if hasattr(layer, "layer_idx"):
                 setattr(layer, LAYER_ATTRIBUTE, self.attention)
+        self.attention.latents = take_latent_layers(module, module.dtype)
 
     def kv_bytes(self, num_tokens: int) -> int:
         """Bytes that the keys and values of so many tokens take."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.module.dtype.itemsize * num_tokens
+        if self.attention.latents is not None:
+            return self.attention.latents.kv_bytes(num_tokens)
+        return self.num_layers * kv_token_bytes(self.num_kv_heads, self.head_dim, self.kv_dtype) * num_tokens
 
     def allocate_cache(self, num_blocks: int, block_size: int) -> None:
         """Makes a new, empty cache; the pages of memory are taken when first written."""
-        self.attention.key_caches, self.attention.value_caches = [], []
-        for _ in range(self.num_layers):
-            keys, values = allocate_kv(
-                num_blocks, self.num_kv_heads, block_size, self.head_dim, self.module.dtype, self.device
-            )
-            self.attention.key_caches.append(keys)
-            self.attention.value_caches.append(values)
+        if self.attention.latents is not None:
+            self.attention.latents.allocate_cache(num_blocks, block_size, self.device)
+            return
+        self.attention.caches = [
+            allocate_kv(num_blocks, self.num_kv_heads, block_size, self.head_dim, self.kv_dtype, self.device)
+            for _ in range(self.num_layers)
+        ]
 
     def move_kv(self, source: torch.Tensor, target: torch.Tensor) -> None:
         """As `ServedModel.move_kv`."""
-        move_kv(self.attention.key_caches, self.attention.value_caches, source, target)
+        if self.attention.latents is not None:
+            self.attention.latents.move(source, target)
+            return
+        move_kv(self.attention.caches, source, target)
 
     @torch.inference_mode()
     def forward(

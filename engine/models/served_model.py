@@ -11,6 +11,7 @@ class ServedModel(Protocol):
     """A causal language model and its paged KV cache."""
 
     device: torch.device
+    kv_dtype: torch.dtype  # of the next cache: the model's own, or int8 on the CPU
     tile_size: int  # neighbouring rows that a GPU best attends to together
     num_layers: int
     vocab_size: int

@@ -12,7 +12,7 @@ from torch.nn.functional import linear
 
 from outrider.kernels.decoder import DecoderLayer, DecoderShape
 from outrider.kernels.linear import LinearWeights
-from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, paged_attention
+from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, KvCache, paged_attention
 from outrider.kernels.rows import add_rms_norm, rotate_and_write, silu_and_multiply
 from outrider.kernels.tiles import Tiles
 
@@ -41,12 +41,12 @@ class GpuDecoder:
         self._embedding = embedding
         self._final_norm = final_norm
         self._output = output
-        self._caches: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._caches: list[KvCache] = []
         self._graphs: dict[tuple[int, int], _DecodeGraph] = {}
 
-    def bind_cache(self, key_caches: Sequence[torch.Tensor], value_caches: Sequence[torch.Tensor]) -> None:
-        """Takes one key and one value cache per layer; graphs of the former caches are dropped."""
-        self._caches = list(zip(key_caches, value_caches, strict=True))
+    def bind_caches(self, caches: Sequence[KvCache]) -> None:
+        """Takes one cache per layer; graphs of the former ones are dropped."""
+        self._caches = list(caches)
         assert len(self._caches) == len(self._layers)
         self._graphs = {}
 
@@ -67,7 +67,7 @@ class GpuDecoder:
         num_rows, epsilon, dtype = len(token_ids), shape.norm_epsilon, shape.dtype
         residual = self._embedding[token_ids].float() * shape.embedding_scale  # (num_rows, hidden_size)
         x: torch.Tensor | None = None  # what is still to be added to it
-        for one, (keys, values) in zip(self._layers, self._caches, strict=True):
+        for one, cache in zip(self._layers, self._caches, strict=True):
             layer = one.weights
             normed = add_rms_norm(
                 x, residual, layer.attention_norm, epsilon, residual_scale=shape.residual_scale, dtype=dtype
@@ -77,8 +77,8 @@ class GpuDecoder:
             rotate_and_write(
                 heads,
                 query,
-                keys,
-                values,
+                cache.keys,
+                cache.values,
                 batch,
                 frequency=shape.frequency,
                 rotary_scale=shape.rotary_scale,
@@ -87,7 +87,7 @@ class GpuDecoder:
                 epsilon=epsilon,
                 rotates=layer.rotates,
             )
-            attended = paged_attention(query, keys, values, batch, one.options).flatten(1)
+            attended = paged_attention(query, cache, batch, one.options).flatten(1)
             x = linear(attended, layer.attention_output.weight, layer.attention_output.bias)
             normed = add_rms_norm(
                 x, residual, layer.mlp_norm, epsilon, residual_scale=shape.residual_scale, dtype=dtype

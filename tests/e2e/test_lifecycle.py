@@ -117,6 +117,7 @@ def test_a_corrupt_checkpoint_is_one_line(tmp_path) -> None:
     [
         (["--kv-memory", "lots"], "--kv-memory lots"),
         (["--dtype", "float8"], "float8"),
+        (["--kv-dtype", "int4"], "int4"),
         (["--requests-per-minute", "0"], "requests_per_minute"),
         (["--kv-memory", "1k"], "--kv-memory"),
         (["--max-model-len", "1000000"], "--max-model-len"),

@@ -83,3 +83,27 @@ def test_bfloat16_answers_do_not_depend_on_the_company(prompts) -> None:
 
     assert num_preemptions > 0
     assert together == alone
+
+
+def test_answers_of_an_int8_cache_do_not_depend_on_the_company_and_are_mostly_those_of_bfloat16(prompts) -> None:
+    """Measured: 90 of 100 answers are the same to the last token; 92 are where the model itself is float32 instead."""
+    alone, _ = answers_of(config("bfloat16", kv_dtype="int8", prefix_caching=False), prompts, 1)
+    tight = {"max_model_len": 544, "kv_memory_bytes": 2 * 2**20, "max_num_batched_tokens": 96}
+    together, num_preemptions = answers_of(
+        config("bfloat16", kv_dtype="int8", **tight), prompts, 32, methods=("ngram",)
+    )
+
+    assert num_preemptions > 0
+    assert together == alone
+
+    full, _ = answers_of(config("bfloat16"), prompts, 32)
+    assert sum(map(list.__eq__, together, full)) >= 0.8 * len(prompts)
+
+
+def test_an_int8_cache_holds_almost_twice_the_tokens() -> None:
+    """A byte for each number and four for each vector's scale."""
+    limited = {"kv_memory_bytes": 64 * 2**20}
+    full, small = (EngineCore(config("bfloat16", kv_dtype=kv_dtype, **limited)) for kv_dtype in ("auto", "int8"))
+
+    assert small.kv_bytes <= 64 * 2**20
+    assert 1.88 < small.blocks.num_blocks / full.blocks.num_blocks < 1.89

@@ -11,7 +11,9 @@ from outrider.engine.errors import LoadError
 from outrider.engine.models.fused_model import FAMILIES as FUSED
 from outrider.engine.models.fused_model import FusedModel
 from outrider.engine.models.loader import load_model
+from outrider.engine.models.paged_model import PagedModel
 from outrider.engine.models.served_model import ServedModel
+from outrider.kernels.linear import can_pack
 from outrider.kernels.paged_attention import AttentionBatch
 
 SIZES = {
@@ -40,13 +42,25 @@ ROUTED_EXPERTS = {
     "first_k_dense_replace": 1,
     "n_shared_experts": 1,
 }
+LATENTS = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 24,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 24,
+    "head_dim": 8,
+}
 WINDOW = {"sliding_window": 8}
 # Family, and what its configuration needs beside the sizes.
 FAMILIES: dict[str, dict[str, Any]] = {
     "apertus": {},
     "arcee": {},
+    "axk1": ROUTED_EXPERTS | LATENTS,
     "cohere": {},
     "cohere2": WINDOW,
+    "deepseek_v2": ROUTED_EXPERTS | LATENTS,
+    "deepseek_v3": ROUTED_EXPERTS | LATENTS,
     "ernie4_5": {},
     "exaone4": WINDOW,
     "gemma": {},
@@ -55,6 +69,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "glm": {},
     "glm4": {},
     "glm4_moe": ROUTED_EXPERTS,
+    "glm4_moe_lite": ROUTED_EXPERTS | LATENTS,
     "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, "num_key_value_heads": 4},
     "gpt_neox": {"num_key_value_heads": 4},
     "gpt_oss": LOCAL_EXPERTS | WINDOW,
@@ -63,6 +78,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "helium": {},
     "hunyuan_v1_dense": {},
     "llama": {},
+    "minicpm3": LATENTS,
     "minimax_m2": LOCAL_EXPERTS | {"rotary_dim": 8},
     "mistral": WINDOW,
     "mixtral": LOCAL_EXPERTS,
@@ -83,6 +99,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "smollm3": {"no_rope_layers": [1, 1, 1, 0]},
     "stablelm": {},
     "starcoder2": {},
+    "youtu": LATENTS,
 }
 LENGTHS = (3, 75, 40)
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
@@ -211,6 +228,67 @@ def test_the_decoder_kernel_runs_its_families(family, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    "family", [family for family, options in FAMILIES.items() if LATENTS.items() <= options.items()]
+)
+@torch.inference_mode()
+def test_latent_attention_caches_latents(family, tmp_path) -> None:
+    """A latent and a rotary key per token for all heads together, and not keys and values of each."""
+    save_random(family, tmp_path)
+    model = load_model(str(tmp_path), "float32", num_threads=1).model
+    assert isinstance(model, PagedModel)
+    latents = model.attention.latents
+    assert latents is not None
+    model.allocate_cache(3, BLOCK_SIZE)
+
+    assert model.kv_bytes(10) == 4 * SIZES["num_hidden_layers"] * (16 + 8) * 10
+    assert sum(cache.nbytes for cache in latents.caches.values()) == model.kv_bytes(3 * BLOCK_SIZE)
+    assert not any(name.endswith("kv_b_proj.weight") for name in model.module.state_dict())  # its halves took its place
+
+
+@torch.inference_mode()
+def test_moved_latents_are_read_where_they_are(tmp_path) -> None:
+    """As an accepted branch of a tree is moved behind the text before it."""
+    save_random("youtu", tmp_path)
+    model = load_model(str(tmp_path), "float32", num_threads=1).model
+    model.allocate_cache(4, BLOCK_SIZE)
+    prompt = torch.randint(3, 128, (BLOCK_SIZE + 8,))
+    logits = run(model, [prompt], [0], [len(prompt)], torch.tensor([[0, 1]], dtype=torch.int32))
+
+    source = torch.stack((torch.zeros(BLOCK_SIZE, dtype=torch.int64), torch.arange(BLOCK_SIZE)), dim=1)
+    model.move_kv(source, source + torch.tensor([3, 0]))
+
+    table = torch.tensor([[3, 2]], dtype=torch.int32)
+    again = run(model, [prompt], [BLOCK_SIZE], [len(prompt)], table)
+    assert (again - logits[BLOCK_SIZE:]).abs().max() <= 1e-4
+
+
+@pytest.mark.skipif(not can_pack(torch.float32), reason="the promise is that of the C kernels")
+@pytest.mark.parametrize("family", ["minicpm3", "youtu"])  # without experts, whose products depend on the batch
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_absorbed_attention_does_not_depend_on_the_batch(family, dtype, tmp_path) -> None:
+    """Not one bit, because its products with halves of `kv_b_proj` do not either."""
+    save_random(family, tmp_path)
+
+    assert load_model(str(tmp_path), dtype, num_threads=1).model.is_batch_invariant
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        ("deepseek_v32", "it uses a sparse indexer"),  # its index_topk is far beyond what the load compares
+        ("glm_moe_dsa", "it uses a sparse indexer"),
+        ("longcat_flash", ""),
+    ],
+)
+def test_latent_attention_that_cannot_be_absorbed_is_refused(family, reason, tmp_path) -> None:
+    """By name, where tokens are picked or the layers are not the known ones."""
+    save_random(family, tmp_path, **ROUTED_EXPERTS, **LATENTS)
+
+    with pytest.raises(LoadError, match=f"model type `{family}` is not supported: {reason}"):
+        load_model(str(tmp_path), "float32")
+
+
+@pytest.mark.parametrize(
     ("family", "options"),
     [
         ("qwen2_moe", {"sliding_window": 200, "use_sliding_window": True, "layer_types": ["sliding_attention"] * 4}),
@@ -224,3 +302,11 @@ def test_what_only_a_mask_would_hide_is_refused(family, options, tmp_path) -> No
 
     with pytest.raises(LoadError, match=f"model type `{family}` is not supported: "):
         load_model(str(tmp_path), "float32")
+
+
+def test_latents_are_not_kept_in_int8(tmp_path) -> None:
+    """Their kernel takes the model's dtype only."""
+    save_random("youtu", tmp_path)
+
+    with pytest.raises(LoadError, match="--kv-dtype int8 is not supported for the latent attention"):
+        load_model(str(tmp_path), "float32", kv_dtype="int8")

@@ -169,3 +169,32 @@ def test_weights_that_are_no_numbers_are_refused(folder) -> None:
 
     with pytest.raises(LoadError, match="give no numbers, even in transformers"):
         load_model(str(folder))
+
+
+@pytest.mark.parametrize("config_type", [Qwen3Config, OlmoConfig])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_int8_cache_keeps_the_promise_of_equal_bits(config_type, dtype, tmp_path) -> None:
+    """In the decoder kernel and through the modules; a token then takes what its integers and scales do."""
+    loaded = load_model(save_random(config_type(**SIZES), tmp_path), dtype, kv_dtype="int8")
+
+    assert loaded.model.is_batch_invariant
+    assert loaded.model.kv_bytes(10) == 10 * 2 * SIZES["num_hidden_layers"] * 2 * (16 + 4)
+
+
+def test_a_model_that_int8_would_change_is_refused(tmp_path) -> None:
+    """One number of a key far above the others, as biases can make it, leaves nothing of them in 255 steps."""
+    folder = save_random(Qwen2Config(**SIZES, initializer_range=0.5), tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    for layer in range(SIZES["num_hidden_layers"]):
+        weights[f"model.layers.{layer}.self_attn.k_proj.bias"][::16] = 3000.0
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+
+    assert load_model(folder, "float32").model.kv_dtype == torch.float32
+    with pytest.raises(LoadError, match=r"--kv-dtype int8 changes the logits of `.*` by \d+% of their size"):
+        load_model(folder, "float32", kv_dtype="int8")
+
+
+def test_int8_is_refused_where_no_kernel_reads_it(tmp_path) -> None:
+    """As on CUDA; `meta` is a device that is not the CPU and that every machine has."""
+    with pytest.raises(LoadError, match="--kv-dtype int8 is not supported on meta yet"):
+        load_model(save_random(LlamaConfig(**SIZES), tmp_path), device="meta", kv_dtype="int8")

@@ -132,6 +132,18 @@ def test_each_proposer_is_counted_for_its_own_nodes(make_core) -> None:
         assert sum(one.num_accepted_tokens for one in mine) == total.num_accepted_tokens > 0
 
 
+def test_a_tree_changes_no_token_of_an_int8_cache(make_core) -> None:
+    """Scales are moved with their tokens."""
+    options = {"dtype": "bfloat16", "kv_dtype": "int8"}
+    expected = run(make_core(**options), requests())
+    core = make_core(**options)
+    drafted = requests(NAMES)
+    teach(core, expected, drafted)
+
+    assert expected == run(core, drafted)
+    assert sum(core._drafting.totals[name].num_accepted_tokens for name in NAMES) > 60
+
+
 def test_a_proposer_that_offers_nonsense_or_fails_harms_nobody(make_core, caplog) -> None:
     """Its offers are left out, and the answers are the plain ones."""
     expected = run(make_core(), requests())

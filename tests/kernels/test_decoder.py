@@ -7,13 +7,15 @@ from hypothesis import strategies as st
 
 from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape
 from outrider.kernels.linear import LinearWeights
-from outrider.kernels.paged_attention import AttentionBatch, TreeMask, allocate_kv
+from outrider.kernels.paged_attention import AttentionBatch, TreeMask, allocate_kv, quantise
 
 BLOCK_SIZE = 32
+# Of the model, then of its cache.
+DTYPES = [(dtype, kv_dtype) for dtype in (torch.float32, torch.bfloat16) for kv_dtype in (dtype, torch.int8)]
 HIDDEN, INNER, HEADS, KV_HEADS, DIM, VOCAB = 48, 72, 3, 1, 16, 130  # widths that no vector divides
 
 
-def make_decoder(dtype: torch.dtype) -> Decoder:
+def make_decoder(dtype: torch.dtype, kv_dtype: torch.dtype | None = None) -> Decoder:
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -56,8 +58,7 @@ def make_decoder(dtype: torch.dtype) -> Decoder:
         output=LinearWeights(draw(VOCAB, HIDDEN)),
         block_size=BLOCK_SIZE,
     )
-    pairs = [allocate_kv(8, KV_HEADS, BLOCK_SIZE, DIM, dtype) for _ in layers]
-    decoder.bind_cache([keys for keys, _ in pairs], [values for _, values in pairs])
+    decoder.bind_caches([allocate_kv(8, KV_HEADS, BLOCK_SIZE, DIM, kv_dtype or dtype) for _ in layers])
     return decoder
 
 
@@ -74,12 +75,12 @@ def step(decoder: Decoder, prompts: list[torch.Tensor], starts: list[int], stops
     return list(decoder.forward(ids, batch, torch.arange(len(ids))).split(counts.tolist()))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtypes", DTYPES)
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_a_row_has_the_same_bits_however_it_is_computed(dtype, data) -> None:
+def test_a_row_has_the_same_bits_however_it_is_computed(dtypes, data) -> None:
     """Alone in one piece, or beside others in chunks of any sizes."""
-    decoder = make_decoder(dtype)
+    decoder = make_decoder(*dtypes)
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     lengths = data.draw(st.lists(st.integers(1, 2 * BLOCK_SIZE), min_size=1, max_size=4))
     prompts = [torch.randint(0, VOCAB, (length,), generator=generator) for length in lengths]
@@ -98,21 +99,24 @@ def test_a_row_has_the_same_bits_however_it_is_computed(dtype, data) -> None:
     assert all(torch.equal(torch.cat(mine), whole) for mine, whole in zip(pieces, alone, strict=True))
 
 
-def test_a_request_of_no_numbers_harms_no_other() -> None:
+@pytest.mark.parametrize("kv_dtype", [torch.bfloat16, torch.int8])
+def test_a_request_of_no_numbers_harms_no_other(kv_dtype) -> None:
     """Blocks that held NaN are used again: what lies beside the last token of an odd length is never read."""
-    decoder = make_decoder(torch.bfloat16)
+    decoder = make_decoder(torch.bfloat16, kv_dtype)
     prompt = torch.arange(37)
     expected = step(decoder, [prompt], [0], [37])[0]
     for cache in decoder._caches:
-        cache.fill_(float("nan"))
+        for tensor in (cache.keys, cache.values, cache.key_scales, cache.value_scales):
+            if tensor is not None:
+                tensor.fill_(float("nan") if tensor.is_floating_point() else -128)
 
     assert torch.equal(step(decoder, [prompt], [0], [37])[0], expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_branches_of_a_tree_are_computed_as_if_alone(dtype) -> None:
+@pytest.mark.parametrize("dtypes", DTYPES)
+def test_branches_of_a_tree_are_computed_as_if_alone(dtypes) -> None:
     """A text, then nodes of two branches in one step: each node has the bits of its branch drafted as a chain."""
-    decoder = make_decoder(dtype)
+    decoder = make_decoder(*dtypes)
     text, nodes = torch.arange(30), torch.tensor([7, 99, 3, 50])
     branches = [[0], [0, 1], [0, 2], [0, 2, 3]]
     step(decoder, [text], [0], [30])
@@ -132,3 +136,28 @@ def test_branches_of_a_tree_are_computed_as_if_alone(dtype) -> None:
     for node, branch in enumerate(branches):
         alone = step(decoder, [torch.cat((text, nodes[branch]))], [0], [30 + len(branch)])[0]
         assert torch.equal(logits[node], alone[-1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_cache_of_int8_holds_what_the_definition_makes_of_keys_and_values(dtype) -> None:
+    """The decoder rounds as `quantise` does, and its logits change by little."""
+    full, small = make_decoder(dtype), make_decoder(dtype, torch.int8)
+    prompt = torch.arange(2 * BLOCK_SIZE - 3)
+    expected, actual = (step(decoder, [prompt], [0], [len(prompt)])[0] for decoder in (full, small))
+
+    assert 0 < (actual - expected).norm() / expected.norm() < 0.05
+    keys, values, key_scales, value_scales = (
+        [getattr(decoder._caches[0], name) for decoder in (full, small)]
+        for name in ("keys", "values", "key_scales", "value_scales")
+    )
+    for row in range(len(prompt)):
+        block, offset, pair = row // BLOCK_SIZE, row % BLOCK_SIZE, keys[0].shape[-1]
+        exact = keys[0][block, 0, :, offset].flatten().float()
+        integers, scale = keys[1][block, 0, :, offset].flatten(), key_scales[1][block, 0, offset]
+        assert (integers * scale - exact).abs().max() <= 0.51 * scale + exact.abs().max() * 2**-8
+        exact = values[0][block, 0, offset // pair, :, offset % pair].float()
+        integers, scale = values[1][block, 0, offset // 2, :, offset % 2], value_scales[1][block, 0, offset]
+        assert (integers * scale - exact).abs().max() <= 0.51 * scale + exact.abs().max() * 2**-8
+        if dtype == torch.float32:
+            assert torch.equal(integers, quantise(exact)[0])
+            assert torch.equal(scale, quantise(exact)[1])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from outrider.kernels.linear import PackedLinear, can_pack, pack_linears
+from outrider.kernels.linear import PackedLinear, can_pack, multiply, pack_linears, project_heads
 
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if can_pack(dtype)]
 
@@ -38,6 +38,21 @@ def test_the_product_is_that_of_the_plain_linear(dtype) -> None:
     assert torch.allclose(
         linear(x).float(), PackedLinear(linear)(x).float(), atol=2e-2 if dtype != torch.float32 else 1e-5
     )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_outputs", [64, 48, 130])
+@torch.inference_mode()
+def test_each_head_is_multiplied_with_its_own_weight(dtype, num_outputs) -> None:
+    """A row of heads, whatever the rows beside it."""
+    weights, x = torch.randn(5, num_outputs, 32).to(dtype), torch.randn(9, 5, 32).to(dtype)
+    heads = project_heads(weights)
+
+    product = multiply(x, heads)
+
+    expected = torch.einsum("rhi,hoi->rho", x.float(), weights.float())
+    assert torch.allclose(product.float(), expected, atol=1e-5 if dtype == torch.float32 else 0.1)
+    assert torch.equal(multiply(x[3:5], heads), product[3:5])
 
 
 @torch.inference_mode()

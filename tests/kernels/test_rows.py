@@ -54,7 +54,8 @@ def test_heads_turn_as_in_transformers(has_norms, rotary_dim) -> None:
     query_norm, key_norm = make_norm(DIM), make_norm(DIM)
     key_norm.weight.mul_(1.5)
     query = torch.full((6, HEADS, DIM), torch.nan)
-    keys, values = (cache.fill_(torch.nan) for cache in allocate_kv(2, KV_HEADS, BLOCK_SIZE, DIM, torch.float32))
+    cache = allocate_kv(2, KV_HEADS, BLOCK_SIZE, DIM, torch.float32)
+    keys, values = cache.keys.fill_(torch.nan), cache.values.fill_(torch.nan)
     norms = {"query_norm": query_norm.weight, "key_norm": key_norm.weight} if has_norms else {}
     rotate_and_write(mixed, query, keys, values, batch, frequency=frequency, rotary_scale=1.25, epsilon=1e-5, **norms)
 
@@ -77,8 +78,8 @@ def test_a_layer_without_rotary_positions_turns_nothing() -> None:
     mixed = torch.randn(1, 3 * DIM, generator=torch.Generator().manual_seed(2))
     one = torch.ones(1, dtype=torch.int32)
     batch = AttentionBatch(one[None], one, one * 7, one.long(), one.long())
-    query, caches = torch.empty(1, 1, DIM), allocate_kv(2, 1, BLOCK_SIZE, DIM, torch.float32)
-    rotate_and_write(mixed, query, *caches, batch, frequency=torch.ones(DIM // 2), rotates=False)
+    query, cache = torch.empty(1, 1, DIM), allocate_kv(2, 1, BLOCK_SIZE, DIM, torch.float32)
+    rotate_and_write(mixed, query, cache.keys, cache.values, batch, frequency=torch.ones(DIM // 2), rotates=False)
 
     assert torch.equal(mixed[:, :DIM], query[:, 0])
 

@@ -11,6 +11,7 @@ from outrider.kernels.gpu.attention import paged_attention_triton
 from outrider.kernels.paged_attention import (
     AttentionBatch,
     AttentionOptions,
+    KvCache,
     TreeMask,
     allocate_kv_rows,
     paged_attention,
@@ -40,9 +41,11 @@ def make_inputs(lengths, num_new, num_heads, num_kv_heads, head_dim, block_size,
     sequence, place = torch.tensor(rows, dtype=torch.int32).unbind(1)
     blocks = table[sequence.long(), place.long() // block_size].long()
     everything = AttentionBatch(table, sequence, place, blocks, place.long() % block_size)
-    caches = allocate_kv_rows(len(order), num_kv_heads, block_size, head_dim, dtype)
+    cache = allocate_kv_rows(len(order), num_kv_heads, block_size, head_dim, dtype)
     key, value = torch.randn(2, len(rows), num_kv_heads, head_dim, generator=generator).to(dtype)
-    write_kv(key, value, *(cache.fill_(float("nan")) for cache in caches), everything)
+    for empty in (cache.keys, cache.values):
+        empty.fill_(float("nan"))
+    write_kv(key, value, cache, everything)
 
     counts = zip(lengths, num_new, strict=True)
     kept = [p >= length - count for length, count in counts for p in range(length)]
@@ -53,7 +56,7 @@ def make_inputs(lengths, num_new, num_heads, num_kv_heads, head_dim, block_size,
     else:
         batch = dataclasses.replace(batch, tree=None)
     query = torch.randn(sum(num_new), num_heads, head_dim, generator=generator).to(dtype)
-    return query, *caches, batch
+    return query, cache.keys, cache.values, batch
 
 
 def random_tree(lengths, num_new, generator):
@@ -110,7 +113,9 @@ def test_the_kernel_agrees_with_the_definition(data) -> None:
         query, key_cache, value_cache, tiled, options, out=out, split=SPLIT, workspace=workspace
     )
 
-    expected = paged_attention_reference(query, key_cache.nan_to_num(), value_cache.nan_to_num(), batch, options)
+    expected = paged_attention_reference(
+        query, KvCache(key_cache.nan_to_num(), value_cache.nan_to_num()), batch, options
+    )
     assert actual is out
     assert error_of(actual, expected) <= TOLERANCE[dtype]
 
@@ -142,7 +147,7 @@ def test_a_long_sequence_agrees_with_the_definition() -> None:
     actual = paged_attention_triton(query, key_cache, value_cache, batch, AttentionOptions(0.25))
 
     expected = paged_attention_reference(
-        query, key_cache.nan_to_num(), value_cache.nan_to_num(), batch, AttentionOptions(0.25)
+        query, KvCache(key_cache.nan_to_num(), value_cache.nan_to_num()), batch, AttentionOptions(0.25)
     )
     assert error_of(actual, expected) <= TOLERANCE[torch.float32]
 
@@ -194,7 +199,9 @@ def test_ancestors_are_in_every_window() -> None:
 
     actual = paged_attention_triton(query, key_cache, value_cache, batch, options)
 
-    expected = paged_attention_reference(query, key_cache.nan_to_num(), value_cache.nan_to_num(), batch, options)
+    expected = paged_attention_reference(
+        query, KvCache(key_cache.nan_to_num(), value_cache.nan_to_num()), batch, options
+    )
     assert error_of(actual, expected) <= TOLERANCE[torch.float32]
 
 
@@ -207,8 +214,8 @@ def test_the_largest_tree_is_seen() -> None:
 
     actual = paged_attention_triton(query, key_cache, value_cache, batch, AttentionOptions(0.25))
 
-    cpu_caches = key_cache.nan_to_num(), value_cache.nan_to_num()
-    assert error_of(actual, paged_attention(query, *cpu_caches, batch, AttentionOptions(0.25))) <= 3e-6
+    cpu_cache = KvCache(key_cache.nan_to_num(), value_cache.nan_to_num())
+    assert error_of(actual, paged_attention(query, cpu_cache, batch, AttentionOptions(0.25))) <= 3e-6
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ def launch_attention(dtype: torch.dtype) -> None:
     from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, TreeMask, allocate_kv_rows
     from outrider.kernels.tiles import tile_rows
 
-    keys, values = allocate_kv_rows(1, 8, 32, 128, dtype)
+    cache = allocate_kv_rows(1, 8, 32, 128, dtype)
+    keys, values = cache.keys, cache.values
     slots = torch.zeros(32, dtype=torch.int64)
     rows = (torch.zeros(1, 32, dtype=torch.int32), slots.int(), slots.int(), slots, slots)
     query = torch.zeros(32, 32, 128, dtype=dtype)

@@ -65,8 +65,7 @@ def make_decoder(kind: type[Decoder | GpuDecoder]) -> Decoder | GpuDecoder:
         block_size=BLOCK_SIZE,
     )
     allocate = allocate_kv if kind is Decoder else allocate_kv_rows
-    pairs = [allocate(NUM_BLOCKS, KV_HEADS, BLOCK_SIZE, DIM, torch.float32) for _ in layers]
-    made.bind_cache([keys for keys, _ in pairs], [values for _, values in pairs])
+    made.bind_caches([allocate(NUM_BLOCKS, KV_HEADS, BLOCK_SIZE, DIM, torch.float32) for _ in layers])
     return made
 
 
@@ -104,11 +103,15 @@ def test_in_plain_torch(expected) -> None:
 
 def test_in_triton(expected, monkeypatch) -> None:
     """The same with each kernel interpreted."""
+
+    def paged_attention(query, cache, batch, options):
+        return attention.paged_attention_triton(query, cache.keys, cache.values, batch, options)
+
     for name, kernel in (
         ("add_rms_norm", rows.add_rms_norm),
         ("rotate_and_write", rows.rotate_and_write),
         ("silu_and_multiply", rows.silu_and_multiply),
-        ("paged_attention", attention.paged_attention_triton),
+        ("paged_attention", paged_attention),
     ):
         monkeypatch.setattr(decoder, name, kernel)
 
