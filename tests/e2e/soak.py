@@ -33,7 +33,7 @@ def body(source: random.Random) -> dict[str, object]:
         "top_p": source.choice([1, 0.9]),
         "n": source.choice([1, 1, 1, 2]),
         "stream": True,
-        "speculation": source.choice(["off", "ngram"]),
+        "speculation": source.choice(["off", "ngram", {"methods": ["ngram", "suffix"]}]),
     }
 
 
