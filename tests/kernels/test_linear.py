@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from outrider.kernels.linear import PackedLinear, can_pack, multiply, pack_linears, project_heads
+from outrider.kernels.linear import (
+    LinearWeights,
+    PackedLinear,
+    can_pack,
+    multiply,
+    pack_linears,
+    project,
+    project_heads,
+)
 
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if can_pack(dtype)]
 
@@ -93,3 +101,12 @@ thread.join()
         [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "0", "the kernel started threads"
+
+
+@pytest.mark.parametrize("num_rows", [1, 6, 13])
+def test_every_number_of_the_result_is_written(num_rows, monkeypatch) -> None:
+    """Of the last panel, too, which is not full; what the memory held before never shows."""
+    projection = project(LinearWeights(torch.randn(130, 48)))
+    monkeypatch.setattr(torch, "empty", lambda *shape, dtype: torch.full(shape, torch.nan, dtype=dtype))
+
+    assert multiply(torch.randn(num_rows, 48), projection).isfinite().all()

@@ -154,6 +154,15 @@ def test_a_node_of_a_tree_has_the_bits_of_its_branch_alone(data) -> None:
 
 
 @pytest.mark.parametrize("dtypes", DTYPES)
+def test_every_number_of_the_result_is_written(dtypes, monkeypatch) -> None:
+    """What the memory held before never shows."""
+    inputs = make_inputs([70, 33, 5], [70, 1, 5], 5, 1, 80, 32, dtypes)
+    monkeypatch.setattr(torch, "empty_like", lambda like: torch.full_like(like, torch.nan))
+
+    assert paged_attention(*inputs, AttentionOptions(0.125)).isfinite().all()
+
+
+@pytest.mark.parametrize("dtypes", DTYPES)
 def test_where_a_sequence_lies_in_the_cache_changes_nothing(dtypes) -> None:
     """The reduction follows logical positions, not block ids."""
     query, cache, batch = make_inputs([100], [3], 4, 2, 64, 32, dtypes)
