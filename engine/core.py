@@ -24,6 +24,7 @@ from outrider.engine.memory import (
     resident_bytes,
 )
 from outrider.engine.models.loader import load_model
+from outrider.engine.outcome import Outcome, settle
 from outrider.engine.protocol import (
     EngineStats,
     FinishReason,
@@ -36,9 +37,8 @@ from outrider.engine.protocol import (
 from outrider.engine.runner import ModelRunner
 from outrider.engine.sampler import Sampler
 from outrider.engine.scheduler import Scheduler, StepRow
-from outrider.engine.sequence import Sequence, Status
+from outrider.engine.sequence import Sequence
 from outrider.speculative.forced import Encode
-from outrider.speculative.match import match
 from outrider.structured.constraint import CompiledGrammar
 from outrider.structured.grammar import Grammar, GrammarLoader
 
@@ -255,71 +255,44 @@ class EngineCore:
                 sequence.first_scheduled = started
             sequence.num_computed += row.num_tokens
             self.scheduler.publish(sequence)
-        deltas: list[TokenDelta] = []
-        moves: list[tuple[StepRow, list[int]]] = []
-        for row, mine in zip(ending, drawn, strict=True):
-            try:
-                delta, accepted = self._commit(row, mine)
-                moves.append((row, accepted))
-            except Exception:  # the boundary of one request: the others' tokens are not lost
-                logger.exception("request %s cannot be committed", row.sequence.request_id)
-                delta = self._fail(row.sequence, [], "the engine failed on this request")
-            deltas.append(delta)
-        self._runner.move([(row, accepted) for row, accepted in moves if row.sequence.status is Status.RUNNING])
-        return deltas
+        outcomes = [self._settle(row, mine) for row, mine in zip(ending, drawn, strict=True)]
+        # Before anything is published: what others may read must lie where it belongs, of requests that end, too.
+        self._runner.move([(outcome.row, outcome.computed) for outcome in outcomes])
+        return [self._report(outcome) for outcome in outcomes]
 
-    def _commit(self, row: StepRow, drawn: DrawnRow) -> tuple[TokenDelta, list[int]]:
-        """Appends what the match lets through, up to a reason to end; tells which nodes were accepted, too."""
-        sequence = row.sequence
-        emitted, nodes = match(row.draft, drawn.token_ids)
-        reason: FinishReason | None = None
-        problem: str | None = None
-        kept: list[int] = []
-        for token_id in emitted:
-            if token_id is None:
-                problem = "no token can follow: the model's output is no number, or every token is forbidden"
-                break
-            if sequence.grammar is not None and not sequence.grammar.accept(token_id):
-                problem = "a drawn token does not follow the grammar"
-                break
-            kept.append(token_id)
-            sequence.token_ids.append(token_id)
-            reason = self._reason_to_end(sequence)
-            if reason is not None:
-                break
-        accepted = nodes[: len(kept)]
-        self._drafting.count(row, accepted)
-        if problem is not None:
-            return self._fail(sequence, kept, problem), []
-        sequence.num_computed += len(kept) - 1  # accepted nodes are computed, the last token is not
-        self.scheduler.publish(sequence)
-        now = time.monotonic()
+    def _settle(self, row: StepRow, drawn: DrawnRow) -> Outcome:
+        try:
+            outcome = settle(row, drawn, self.eos_token_ids)
+        except Exception:  # the boundary of one request: the others' tokens are not lost
+            logger.exception("request %s cannot be committed", row.sequence.request_id)
+            return Outcome(row, problem="the engine failed on this request")
+        self._drafting.count(row, outcome.accepted)
+        return outcome
+
+    def _report(self, outcome: Outcome) -> TokenDelta:
+        """Lets others share what is computed, and ends a request that has a reason to."""
+        sequence, now = outcome.row.sequence, time.monotonic()
+        if outcome.problem is not None:
+            logger.warning("request %s failed: %s", sequence.request_id, outcome.problem)
+            reason: FinishReason | None = FinishReason.ERROR
+        else:
+            self.scheduler.publish(sequence)
+            reason = outcome.reason
         of_prompt: list[TokenLogprobs] = []
-        if sequence.first_token is None:
+        if sequence.first_token is None and outcome.problem is None:
             sequence.first_token = now
             of_prompt = sequence.prompt_logprobs
-        places = [0, *(1 + node for node in accepted)][: len(kept)]
-        logprobs = [drawn.logprobs[place] for place in places] if drawn.logprobs else []
-        if reason is None:
-            return TokenDelta(sequence.request_id, kept, logprobs, of_prompt), nodes[: len(kept) - 1]
-        self._forget(sequence)
-        figures = sequence.figures(now)
-        return TokenDelta(sequence.request_id, kept, logprobs, of_prompt, finish_reason=reason, figures=figures), []
-
-    def _reason_to_end(self, sequence: Sequence) -> FinishReason | None:
-        params = sequence.params
-        newest = sequence.token_ids[-1]
-        if newest in params.stop_token_ids or (newest in self.eos_token_ids and not params.ignore_eos):
-            return FinishReason.STOP
-        if sequence.grammar is not None and sequence.grammar.is_done:
-            return FinishReason.STOP
-        return FinishReason.LENGTH if sequence.num_output_tokens >= params.max_tokens else None
-
-    def _fail(self, sequence: Sequence, kept: list[int], problem: str) -> TokenDelta:
-        logger.warning("request %s failed: %s", sequence.request_id, problem)
-        self._forget(sequence)
-        figures = sequence.figures(time.monotonic())
-        return TokenDelta(sequence.request_id, kept, finish_reason=FinishReason.ERROR, error=problem, figures=figures)
+        if reason is not None:
+            self._forget(sequence)
+        return TokenDelta(
+            sequence.request_id,
+            outcome.token_ids,
+            outcome.logprobs,
+            of_prompt,
+            finish_reason=reason,
+            error=outcome.problem,
+            figures=None if reason is None else sequence.figures(now),
+        )
 
     def _forget(self, sequence: Sequence) -> None:
         self.scheduler.finish(sequence)

@@ -156,3 +156,25 @@ def test_a_proposer_that_offers_nonsense_or_fails_harms_nobody(make_core, caplog
         assert expected == run(core, drafted)
     assert "offers no tree of tokens" in caplog.text
     assert "proposer first failed" in caplog.text
+
+
+@pytest.mark.parametrize("length", [20, 22, 25, 28, 30])
+def test_what_an_ending_request_leaves_in_the_cache_is_its_own_text(make_core, length) -> None:
+    """A block that fills in the step that ends it holds the branch that was accepted, not what lay beside it."""
+    generator = random.Random(length)
+    prompt = [generator.randrange(2, VOCAB_SIZE) for _ in range(length)]
+    options = {"max_tokens": 24, "ignore_eos": True}
+    plain = run(make_core(dtype="float32"), [submit("a", prompt, **options)])["a"]
+    for stop in range(8, 24):
+        if plain[stop] in plain[:stop]:
+            continue
+        core = make_core(dtype="float32")
+        item = submit("a", prompt, methods=NAMES, stop_token_ids=(plain[stop],), **options)
+        teach(core, {"a": plain}, [item])
+        answer = run(core, [item])["a"]
+        assert answer == plain[: stop + 1]
+
+        again = submit("b", [*prompt, *answer, 7], max_tokens=8, num_logprobs=1)
+        (found,) = run_deltas(core, [again]).values()
+        (fresh,) = run_deltas(make_core(dtype="float32"), [again]).values()
+        assert [delta.logprobs for delta in found] == [delta.logprobs for delta in fresh]
