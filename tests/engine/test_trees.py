@@ -158,21 +158,32 @@ def test_a_proposer_that_offers_nonsense_or_fails_harms_nobody(make_core, caplog
     assert "proposer first failed" in caplog.text
 
 
-@pytest.mark.parametrize("length", [20, 22, 25, 28, 30])
+class Misleading(Oracle):
+    """Offers a wrong token before the right one at every depth, so that every accepted node must be moved."""
+
+    def _propose(self, request: DraftRequest) -> Draft:
+        right = self.answers[request.request_id][len(request.token_ids) :][: request.max_tokens // 2]
+        token_ids = [token_id for one in right for token_id in ((one + 1) % VOCAB_SIZE, one)]
+        return Draft(tuple(token_ids), tuple(2 * (node // 2) - 1 for node in range(len(token_ids))))
+
+
+@pytest.mark.parametrize("length", range(20, 32))
 def test_what_an_ending_request_leaves_in_the_cache_is_its_own_text(make_core, length) -> None:
     """A block that fills in the step that ends it holds the branch that was accepted, not what lay beside it."""
     generator = random.Random(length)
     prompt = [generator.randrange(2, VOCAB_SIZE) for _ in range(length)]
-    options = {"max_tokens": 24, "ignore_eos": True}
+    options = {"max_tokens": 14, "ignore_eos": True}
     plain = run(make_core(dtype="float32"), [submit("a", prompt, **options)])["a"]
-    for stop in range(8, 24):
-        if plain[stop] in plain[:stop]:
+    for end in range(32 - length, min(36 - length, 14)):  # the first block of 32 fills in one of the last steps
+        if plain[end] in plain[:end]:
             continue
         core = make_core(dtype="float32")
-        item = submit("a", prompt, methods=NAMES, stop_token_ids=(plain[stop],), **options)
+        item = submit("a", prompt, methods=NAMES[:1], stop_token_ids=(plain[end],), **options)
         teach(core, {"a": plain}, [item])
+        core._drafting._proposers[NAMES[0]] = misleading = Misleading(0)
+        misleading.answers = {"a": prompt + plain}
         answer = run(core, [item])["a"]
-        assert answer == plain[: stop + 1]
+        assert answer == plain[: end + 1]
 
         again = submit("b", [*prompt, *answer, 7], max_tokens=8, num_logprobs=1)
         (found,) = run_deltas(core, [again]).values()
