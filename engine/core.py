@@ -16,6 +16,7 @@ from outrider.engine.drafting import Drafting
 from outrider.engine.drawing import DrawnRow, draw, fill_masks, prompt_logprobs
 from outrider.engine.errors import LoadError, MissingGrammarError, RequestError, first_line
 from outrider.engine.hub import checkpoint_folder
+from outrider.engine.limits import check_submit
 from outrider.engine.memory import (
     available_bytes,
     max_model_len,
@@ -124,37 +125,17 @@ class EngineCore:
         Raises:
             RequestError: it can never be served; nothing was queued.
         """
-        token_ids = [*submit.prompt_ids, *submit.output_ids]
-        if not submit.prompt_ids:
-            raise RequestError("the prompt has no tokens")
+        check_submit(
+            submit,
+            vocab_size=self.vocab_size,
+            max_model_len=self.max_model_len,
+            methods=self.speculation_methods,
+        )
         if submit.request_id in self._sequences:
             raise RequestError(f"a request `{submit.request_id}` is already running")
-        if len(submit.prompt_ids) + submit.params.max_tokens > self.max_model_len:
-            raise RequestError(
-                f"{len(submit.prompt_ids)} prompt tokens and {submit.params.max_tokens} to generate exceed the "
-                f"context of {self.max_model_len} tokens"
-            )
-        if not all(0 <= token_id < self.vocab_size for token_id in token_ids):
-            raise RequestError(f"token ids must lie between 0 and {self.vocab_size - 1}")
-        params = submit.params
-        for name, named_ids in (
-            ("logit_bias", params.logit_bias),
-            ("allowed_token_ids", params.allowed_token_ids),
-            ("stop_token_ids", params.stop_token_ids),
-            ("bad_words", [token_id for word in params.bad_words for token_id in word]),
-        ):
-            if not all(0 <= token_id < self.vocab_size for token_id in named_ids):
-                raise RequestError(f"{name} must name tokens between 0 and {self.vocab_size - 1}")
-        if not all(params.bad_words) or min(params.num_logprobs or 0, params.num_prompt_logprobs or 0) < 0:
-            raise RequestError("bad_words must not be empty, and log-probabilities not less than none")
-        if len(submit.output_ids) >= submit.params.max_tokens:
-            raise RequestError("the request has emitted all its tokens already")
-        unknown = set(submit.speculation.methods) - set(self.speculation_methods)
-        if unknown:
-            raise RequestError(f"speculation method `{min(unknown)}` is not loaded")
         self._sequences[submit.request_id] = sequence = Sequence(
             request_id=submit.request_id,
-            token_ids=token_ids,
+            token_ids=[*submit.prompt_ids, *submit.output_ids],
             num_prompt_tokens=len(submit.prompt_ids),
             params=submit.params,
             speculation=submit.speculation,

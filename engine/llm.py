@@ -19,7 +19,7 @@ from outrider.engine.config import EngineConfig
 from outrider.engine.core import EngineCore
 from outrider.engine.errors import EngineError, RequestError
 from outrider.engine.host import EngineHost
-from outrider.engine.protocol import FinishReason, SpeculationParams, StepOutputs, Submit, TokenDelta, TokenLogprobs
+from outrider.engine.protocol import FinishReason, StepOutputs, Submit, TokenDelta, TokenLogprobs
 from outrider.engine.tokenizer import Tokenizer
 
 
@@ -292,14 +292,10 @@ class LLM:
             msgspec.convert(msgspec.to_builtins(drawn), protocol.SamplingParams)
         except msgspec.ValidationError as error:
             raise RequestError(f"sampling parameters of prompt {index}: {error}") from error
-        methods = tuple(name for name in _several(params.speculation) if name != "off")
-        prediction_ids: tuple[int, ...] = ()
-        if params.prediction and "off" not in _several(params.speculation):
-            prediction_ids = tuple(self._tokenizer.encode(params.prediction, add_special_tokens=False))
-            methods = ("prediction", *(name for name in methods if name != "prediction"))
-        speculation = SpeculationParams()
-        if methods:
-            speculation = SpeculationParams(methods, hello.max_speculation_tokens, prediction_ids)
+        prediction_ids = (
+            self._tokenizer.encode(params.prediction, add_special_tokens=False) if params.prediction else []
+        )
+        speculation = hello.speculation(_several(params.speculation), None, prediction_ids)
         ends = frozenset((*hello.eos_token_ids, *params.stop_token_ids))
         return [
             _Growing(

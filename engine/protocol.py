@@ -4,11 +4,16 @@ One WebSocket per pair; each binary frame is one msgpack message. The engine gre
 sends commands, and the engine answers with one `StepOutputs` per step for all of that gateway's requests.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
 
+from outrider.engine.errors import RequestError
+
 MAX_FRAME_BYTES = 64 * 2**20
+
+PREDICTION = "prediction"  # the proposer that a request's own prediction feeds
 
 
 class FinishReason(StrEnum):
@@ -96,6 +101,44 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     default_sampling: dict[str, float]  # the checkpoint's own defaults: temperature, top_p, top_k
     speculation_methods: tuple[str, ...]
     max_speculation_tokens: int
+
+    def speculation(
+        self, methods: Sequence[str], max_tokens: int | None, prediction_ids: Sequence[int]
+    ) -> SpeculationParams:
+        """Which proposers may draft: those that a request asks for, and `prediction` first where it brings one.
+
+        Where the engine does not speculate at all, a prediction is left unused.
+
+        Args:
+            methods: none, or `off` alone, for none
+            max_tokens: of a step's draft; clipped to the engine's own bound
+            prediction_ids: what the client expects the answer to be, if it has said so
+
+        Raises:
+            RequestError: a method that is not loaded, `prediction` without one, or one that can never be emitted.
+        """
+        if "off" in methods:
+            if len(methods) > 1:
+                raise RequestError("speculation `off` stands alone: leave it or the other methods out")
+            return SpeculationParams()
+        if PREDICTION in methods and not prediction_ids:
+            raise RequestError(f"speculation method `{PREDICTION}` needs the field `prediction` with a text")
+        if prediction_ids and PREDICTION in self.speculation_methods:
+            if len(prediction_ids) > self.max_model_len:
+                raise RequestError(
+                    f"the prediction has {len(prediction_ids)} tokens, more than the context of {self.max_model_len}"
+                )
+            methods = (PREDICTION, *methods)
+        methods = tuple(dict.fromkeys(methods))
+        for method in methods:
+            if method not in self.speculation_methods:
+                loaded = ", ".join(f"`{name}`" for name in ("off", *self.speculation_methods))
+                raise RequestError(f"speculation method `{method}` is not loaded: use one of {loaded}")
+        if not methods:
+            return SpeculationParams()
+        bound = self.max_speculation_tokens
+        prediction = tuple(prediction_ids) if PREDICTION in methods else ()
+        return SpeculationParams(methods, min(max_tokens or bound, bound), prediction)
 
 
 class SpeculationFigures(msgspec.Struct, frozen=True):

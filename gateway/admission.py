@@ -28,8 +28,6 @@ from outrider.telemetry.figures import GrammarFigures, RequestAttributes
 # Longer texts are tokenised in a thread, so that other requests do not wait for them.
 LONG_TEXT = 20_000  # characters
 
-PREDICTION = "prediction"  # the proposer that a request's own prediction feeds
-
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -64,9 +62,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         field, prompt_ids = "prompt", await _text_prompt(gateway, request)
         max_tokens = request.max_tokens
     params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
-    prediction = request.prediction if isinstance(request, ChatRequest) else None
-    prediction_ids = [] if prediction is None else await _encode(gateway, prediction.text, add_special_tokens=False)
-    speculation = speculation_params(request.speculation, hello, tuple(prediction_ids))
+    speculation = await _speculation(gateway, request, hello)
     grammar, figures = await _grammar(gateway, request.response_format)
     stop = request.stop
     submit = Submit(
@@ -191,30 +187,24 @@ def sampling_params(
     )
 
 
-def speculation_params(
-    asked: str | SpeculationOptions | None, hello: Hello, prediction_ids: tuple[int, ...]
-) -> SpeculationParams:
-    """Which proposers may draft: those that the request asks for, and `prediction` where it brings one.
+async def _speculation(gateway: Gateway, request: ChatRequest | CompletionRequest, hello: Hello) -> SpeculationParams:
+    """Which proposers may draft.
 
     Raises:
-        ApiError: a method that the engine has not loaded, or `prediction` without one.
+        ApiError: a method or a prediction that cannot be honoured.
     """
-    if asked == "off":
-        return SpeculationParams()
-    methods = () if asked is None else (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked.methods))
-    if PREDICTION in methods and not prediction_ids:
-        raise invalid(f"Speculation method `{PREDICTION}` needs the field `prediction` with a text", "speculation")
-    if prediction_ids and PREDICTION in hello.speculation_methods:  # else the engine does not speculate at all
-        methods = (PREDICTION, *(method for method in methods if method != PREDICTION))
-    for method in methods:
-        if method not in hello.speculation_methods:
-            loaded = ", ".join(f"`{name}`" for name in ("off", *hello.speculation_methods))
-            raise invalid(
-                f"Speculation method `{method}` is not loaded: use one of {loaded}", "speculation", "invalid_value"
-            )
-    wanted = asked.max_tokens if isinstance(asked, SpeculationOptions) else None
-    max_tokens = min(wanted or hello.max_speculation_tokens, hello.max_speculation_tokens)
-    return SpeculationParams(methods, max_tokens, prediction_ids) if methods else SpeculationParams()
+    asked = request.speculation
+    options = (
+        SpeculationOptions([] if asked is None else [asked]) if not isinstance(asked, SpeculationOptions) else asked
+    )
+    prediction = request.prediction if isinstance(request, ChatRequest) else None
+    is_used = prediction is not None and "off" not in options.methods and hello.speculation_methods
+    ids = await _encode(gateway, prediction.text, add_special_tokens=False) if prediction and is_used else []
+    try:
+        return hello.speculation(options.methods, options.max_tokens, ids)
+    except RequestError as error:
+        field = "prediction" if str(error).startswith("the prediction") else "speculation"
+        raise invalid(f"{error}"[:1].upper() + f"{error}"[1:], field, "invalid_value") from error
 
 
 def request_attributes(request: ChatRequest | CompletionRequest) -> RequestAttributes:

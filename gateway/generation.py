@@ -59,9 +59,10 @@ class Generation:
     @property
     def echo(self) -> Piece:
         """What the answer begins with, known once its first piece is: the prompt's text where that is asked for."""
-        if not self._prompt_logprobs:
-            return Piece(self.index, self._admitted.echo)
         prompt_ids = self._submit.prompt_ids
+        is_scored = self._submit.params.num_prompt_logprobs is not None
+        if not is_scored or len(self._prompt_logprobs) < len(prompt_ids) - 1:  # it may have ended before
+            return Piece(self.index, self._admitted.echo)
         _, offsets = AnswerText(self._gateway.tokenizer.decode, (), frozenset()).add(TokenDelta("", prompt_ids))
         text, raw = self._spelled(prompt_ids[0])
         first = TokenLogprob(text, None, raw, [])
@@ -106,7 +107,8 @@ class Generation:
 
     def _add(self, delta: TokenDelta) -> Piece:
         """What a delta adds."""
-        self._prompt_logprobs += delta.prompt_logprobs
+        if delta.prompt_logprobs:
+            self._prompt_logprobs = delta.prompt_logprobs
         num_before = self.num_output_tokens
         text, offsets = self._text.add(delta)
         num_added = self.num_output_tokens - num_before

@@ -11,13 +11,16 @@ from outrider.speculative.proposer import Draft, DraftRequest
 
 Encode = Callable[[str], Sequence[int]]
 
+# Of a long forced text only what may be drafted is tokenised: few tokens have more characters.
+CHARACTERS_PER_TOKEN = 16
+
 
 class GrammarProposer:
     """Tokenises forced text; offers nothing to requests without a grammar, or at a place of choice."""
 
     def __init__(self, encode: Encode) -> None:
         """`encode` gives a text's token ids, without special tokens; schemas repeat, so its results are kept."""
-        self._encode = functools.lru_cache(4096)(lambda text: tuple(encode(text)))
+        self._encode = functools.lru_cache(1024)(lambda text: tuple(encode(text)))
 
     def propose(self, requests: Sequence[DraftRequest]) -> list[Draft]:
         """The forced text of each request, as tokens."""
@@ -28,4 +31,6 @@ class GrammarProposer:
 
     def _propose(self, request: DraftRequest) -> Draft:
         text = request.forced_text() if request.forced_text is not None else ""
-        return Draft(self._encode(text)[: request.max_tokens]) if text else Draft()
+        if not text:
+            return Draft()
+        return Draft(self._encode(text[: CHARACTERS_PER_TOKEN * request.max_tokens])[: request.max_tokens])

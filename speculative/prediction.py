@@ -4,13 +4,16 @@ An edited text is mostly the old text. The proposer follows the prediction as lo
 part, it looks for the place at which the answer's newest tokens stand in the prediction, the nearest to where it was.
 """
 
+from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outrider.speculative.proposer import Draft, DraftRequest
 
 MIN_N = 2  # tokens that must agree before the prediction is followed again
 MAX_N = 8
+READ_AT_ONCE = 2048  # tokens of a prediction that a step takes into the index, so that no other request waits for it
+MAX_PLACES = 16  # on either side of where it was, at which the answer is looked for
 
 
 @dataclass(slots=True)
@@ -18,10 +21,19 @@ class _Follower:
     """Where one request's answer stands in its prediction."""
 
     prediction: Sequence[int]
-    places: dict[tuple[int, ...], list[int]]  # behind which places of the prediction each few tokens end
+    # Behind which places of the prediction each few tokens end, in rising order, as far as it is indexed.
+    places: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
+    num_indexed: int = MIN_N
     num_read: int = 0  # tokens of the answer
     place: int = 0  # of the token that would come next
     is_lost: bool = False
+
+    def index(self) -> None:
+        """Takes in some more of the prediction; nothing follows its last tokens."""
+        stop = min(len(self.prediction), self.num_indexed + READ_AT_ONCE)
+        for place in range(self.num_indexed, stop):
+            self.places.setdefault(tuple(self.prediction[place - MIN_N : place]), []).append(place)
+        self.num_indexed = max(self.num_indexed, stop)
 
     def read(self, answer: Sequence[int]) -> None:
         """Takes in the answer's new tokens."""
@@ -38,8 +50,10 @@ class _Follower:
         found = self.places.get(tuple(tail[-MIN_N:]), []) if len(tail) >= MIN_N else []
         self.is_lost = not found
         if found:
-            near = -self.place
-            self.place = max(found, key=lambda place: (self._agreement(tail, place), -abs(place + near), place))
+            middle = bisect(found, self.place)
+            near = found[max(0, middle - MAX_PLACES) : middle + MAX_PLACES]
+            was = self.place
+            self.place = max(near, key=lambda place: (self._agreement(tail, place), -abs(place - was), place))
 
     def _agreement(self, tail: Sequence[int], place: int) -> int:
         """How many of the last tokens stand before a place of the prediction."""
@@ -66,11 +80,8 @@ class PredictionProposer:
     def _propose(self, request: DraftRequest) -> Draft:
         follower = self._followers.get(request.request_id)
         if follower is None:
-            prediction = request.prediction
-            places: dict[tuple[int, ...], list[int]] = {}
-            for place in range(MIN_N, len(prediction)):  # nothing follows the last ones
-                places.setdefault(tuple(prediction[place - MIN_N : place]), []).append(place)
-            follower = self._followers[request.request_id] = _Follower(prediction, places)
+            follower = self._followers[request.request_id] = _Follower(request.prediction)
+        follower.index()
         follower.read(request.token_ids[request.num_prompt_tokens :])
         if follower.is_lost:
             return Draft()

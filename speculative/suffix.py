@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from outrider.speculative.proposer import Draft, DraftRequest
 
-MAX_TAIL = 12  # tokens; longer repetitions are found by their last ones
+MAX_TAIL = 8  # tokens; longer repetitions are found by their last ones
 MIN_PROBABILITY = 0.1  # of a path's next token, for it to be followed
+MAX_READ = 8192  # tokens of a request that are learned from; each costs one to three kilobytes
 READ_AT_ONCE = 512  # tokens; a long prompt is read over several steps, so that no other request waits for it
 
 Tail = tuple[int, ...]
@@ -25,8 +26,8 @@ class Followers:
         self._num_read = 0
 
     def extend(self, token_ids: Sequence[int]) -> None:
-        """Takes in tokens that are new, READ_AT_ONCE at most."""
-        stop = min(len(token_ids), self._num_read + READ_AT_ONCE)
+        """Takes in tokens that are new, READ_AT_ONCE at most, up to MAX_READ in all."""
+        stop = min(len(token_ids), self._num_read + READ_AT_ONCE, MAX_READ)
         for end in range(max(self._num_read, 1), stop):
             token_id = token_ids[end]
             tail = tuple(token_ids[max(0, end - MAX_TAIL) : end])

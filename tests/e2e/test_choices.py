@@ -173,6 +173,17 @@ def test_echo_with_logprobs_scores_the_prompt(client) -> None:
     assert [offset for one in scored for offset in one.text_offset] == logprobs.text_offset
 
 
+@pytest.mark.parametrize("prompt", [[300], ""])
+def test_echo_with_logprobs_knows_a_prompt_of_one_token(client, prompt) -> None:
+    """It has none before it, and so no log-probability."""
+    options = {"model": MODEL, "prompt": prompt, "max_tokens": 2, "temperature": 0, "logprobs": 1}
+    choice = client.completions.create(**options, echo=True).choices[0]
+
+    assert choice.logprobs.token_logprobs[0] is None
+    assert None not in choice.logprobs.token_logprobs[1:]
+    assert choice.logprobs.text_offset[0] == 0
+
+
 def test_bad_and_allowed_tokens_hold_in_the_answer(client) -> None:
     """Words that the answer had are gone, and nothing but what is allowed comes."""
     options = {"model": MODEL, "prompt": "Repeat this text: fox fox fox fox", "max_tokens": 16, "temperature": 0}

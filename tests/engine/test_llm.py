@@ -76,6 +76,49 @@ def test_a_prediction_changes_nothing_but_the_speed(llm) -> None:
     assert drafted.answers == plain.answers
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", -1.0),
+        ("temperature", float("nan")),
+        ("top_p", 0.0),
+        ("top_p", 2.0),
+        ("min_p", -0.1),
+        ("min_p", 1.1),
+        ("typical_p", 0.0),
+        ("repetition_penalty", 0.0),
+        ("frequency_penalty", float("nan")),
+        ("logit_bias", {5: float("inf")}),
+        ("min_tokens", -1),
+        ("stop_token_ids", [10**9]),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(llm, field, value) -> None:
+    """As over HTTP; beside one that is fine."""
+    bad, good = llm.generate(
+        PROMPTS[:2], [SamplingParams(max_tokens=2, **{field: value}), SamplingParams(max_tokens=2)]
+    )
+
+    assert bad.answers[0].finish_reason is FinishReason.ERROR
+    assert field in bad.answers[0].error
+    assert good.answers[0].error is None
+
+
+def test_a_prediction_that_cannot_help_is_told(llm) -> None:
+    """Asked for without one, longer than any answer, or beside `off`; without speculation it is left unused."""
+    for params, message in (
+        (SamplingParams(speculation="prediction"), "needs the field `prediction`"),
+        (SamplingParams(prediction="word " * 5000), "more than the context"),
+        (SamplingParams(speculation=["off", "ngram"]), "`off` stands alone"),
+        (SamplingParams(speculation="eagle"), "method `eagle` is not loaded: use one of `off`, "),
+    ):
+        with pytest.raises(RequestError, match=message):
+            llm.generate(PROMPTS[0], params)
+    with LLM(str(target_path()), dtype="float32", num_threads=1, speculation=False) as plain:
+        params = SamplingParams(max_tokens=8, temperature=0, prediction="The quiet fox")
+        assert plain.generate(PROMPTS[0], params)[0].answers == llm.generate(PROMPTS[0], params)[0].answers
+
+
 def test_a_stream_grows_to_the_whole_answer(llm) -> None:
     """Several at once, each on its own."""
     params = SamplingParams(max_tokens=16, temperature=0)

@@ -20,6 +20,15 @@ def test_forced_text_is_drafted_as_the_tokenizer_spells_it() -> None:
     assert ["name"] == asked
 
 
+def test_of_a_long_text_no_more_is_tokenised_than_may_be_drafted() -> None:
+    """A constant of a megabyte costs a step no more than a key."""
+    asked: list[str] = []
+    proposer = GrammarProposer(lambda text: asked.append(text) or [1] * len(text))
+    (draft,) = proposer.propose([DraftRequest("a", [1], 4, forced_text=lambda: "x" * 10**6)])
+
+    assert ((1, 1, 1, 1), True) == (draft.token_ids, len(asked[0]) < 100)
+
+
 def test_without_a_grammar_nothing_is_offered() -> None:
     """However long the text."""
     (draft,) = GrammarProposer(lambda _: [1]).propose([DraftRequest("a", [1] * 9, 3)])
