@@ -1,7 +1,7 @@
 /* Forbids what top-k, top-p and min-p exclude, without sorting the vocabulary.
  *
  * Tokens rank by score, equal ones by their number. A cut is the last token that stays. It is found by summing what
- * reaches seven thresholds at a time, of probability or, for top-k, of tokens; once few tokens are left between two of
+ * reaches five thresholds at a time, of probability or, for top-k, of tokens; once few tokens are left between two of
  * them, these are sorted. Sums run through a row in one order, so what a row keeps depends on that row alone.
  */
 #pragma once
@@ -46,7 +46,7 @@ static struct scratch *own_scratch(int64_t size) {
     return &own;
 }
 
-enum { THRESHOLDS = 7, FEW = 512, MAX_PASSES = 40, SUMMED_AT_ONCE = 64 * LANES };
+enum { THRESHOLDS = 5, FEW = 512, MAX_PASSES = 40, SUMMED_AT_ONCE = 64 * LANES };
 
 INLINE int any_lane(v16i mask) {
 #ifdef __AVX512F__
