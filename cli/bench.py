@@ -31,6 +31,7 @@ def throughput(
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; the median counts.")] = 5,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
+    kv_dtype: options.KvDtype = "auto",
     threads: options.Threads = None,
     transformers: Annotated[bool, typer.Option(help="Measure transformers' generate beside it.")] = True,
     output: Output = None,
@@ -53,6 +54,7 @@ def throughput(
                 model=folder,
                 dtype=dtype,
                 device=device,
+                kv_dtype=kv_dtype,
                 num_threads=threads,
                 max_num_seqs=max(*concurrency, 64),
                 prefix_caching=False,
@@ -91,6 +93,7 @@ def latency(
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds.")] = 10,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
+    kv_dtype: options.KvDtype = "auto",
     threads: options.Threads = None,
     output: Output = None,
 ) -> None:
@@ -108,7 +111,13 @@ def latency(
     try:
         with _checkpoint(model, random_weights) as folder, Progress(transient=True) as progress:
             config = EngineConfig(
-                model=folder, dtype=dtype, device=device, num_threads=threads, max_num_seqs=1, prefix_caching=False
+                model=folder,
+                dtype=dtype,
+                device=device,
+                kv_dtype=kv_dtype,
+                num_threads=threads,
+                max_num_seqs=1,
+                prefix_caching=False,
             )
             task = progress.add_task("Measuring", total=rounds + 1)
             found = measure_latency(
