@@ -32,6 +32,8 @@ class Drafting:
     def fill(self, rows: SequenceOf[StepRow]) -> None:
         """Gives each row that may have one the union of what its methods offer, the first of them first."""
         drafted = [row for row in rows if row.max_draft_tokens > 0]
+        if not drafted:
+            return
         offers: dict[str, dict[str, Draft]] = {row.sequence.request_id: {} for row in drafted}
         for name, proposer in self._proposers.items():
             requests = [

@@ -251,7 +251,7 @@ class LLM:
         Raises:
             RequestError: it does not fit the context.
         """
-        hello, default = self._hello, self._hello.default_sampling
+        hello = self._hello
         room = hello.max_model_len - len(ids)
         if not ids:
             raise RequestError(f"prompt {index} has no tokens")
@@ -264,21 +264,18 @@ class LLM:
                 f"{params.max_tokens or 1} more: shorten it or lower max_tokens"
             )
 
-        def given(asked: float | None, name: str, neutral: float) -> float:
-            return default.get(name, neutral) if asked is None else asked
-
         drawn = protocol.SamplingParams(
             seed=(secrets.randbits(63) if params.seed is None else params.seed) % 2**64,
             max_tokens=params.max_tokens or room,
             min_tokens=params.min_tokens,
-            temperature=given(params.temperature, "temperature", 1.0),
-            top_p=given(params.top_p, "top_p", 1.0),
-            top_k=max(0, int(given(params.top_k, "top_k", 0))),
-            min_p=given(params.min_p, "min_p", 0.0),
+            temperature=hello.given(params.temperature, "temperature", 1.0),
+            top_p=hello.given(params.top_p, "top_p", 1.0),
+            top_k=max(0, int(hello.given(params.top_k, "top_k", 0))),
+            min_p=hello.given(params.min_p, "min_p", 0.0),
             typical_p=params.typical_p,
             frequency_penalty=params.frequency_penalty,
             presence_penalty=params.presence_penalty,
-            repetition_penalty=given(params.repetition_penalty, "repetition_penalty", 1.0),
+            repetition_penalty=hello.given(params.repetition_penalty, "repetition_penalty", 1.0),
             logit_bias=dict(params.logit_bias),
             allowed_token_ids=tuple(params.allowed_token_ids),
             bad_words=self._tokenizer.encode_words(_several(params.bad_words)),

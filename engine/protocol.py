@@ -102,6 +102,10 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     speculation_methods: tuple[str, ...]
     max_speculation_tokens: int
 
+    def given(self, asked: float | None, name: str, neutral: float) -> float:
+        """What a request says, else what the checkpoint says, else what changes nothing."""
+        return self.default_sampling.get(name, neutral) if asked is None else asked
+
     def speculation(
         self, methods: Sequence[str], max_tokens: int | None, prediction_ids: Sequence[int]
     ) -> SpeculationParams:

@@ -162,19 +162,18 @@ def sampling_params(
     ends = {*hello.eos_token_ids, *(request.stop_token_ids or ())}
     if request.min_tokens and request.allowed_token_ids and ends.issuperset(request.allowed_token_ids):
         raise invalid("`allowed_token_ids` has end tokens alone, which `min_tokens` forbids", "allowed_token_ids")
-    default = hello.default_sampling
     return SamplingParams(
         seed=secrets.randbits(63) if request.seed is None else request.seed % 2**64,
         max_tokens=max_tokens or room,
         min_tokens=request.min_tokens or 0,
-        temperature=_given(request.temperature, default, "temperature", 1.0),
-        top_p=_given(request.top_p, default, "top_p", 1.0),
-        top_k=max(0, int(_given(request.top_k, default, "top_k", 0))),
-        min_p=_given(request.min_p, default, "min_p", 0.0),
+        temperature=hello.given(request.temperature, "temperature", 1.0),
+        top_p=hello.given(request.top_p, "top_p", 1.0),
+        top_k=max(0, int(hello.given(request.top_k, "top_k", 0))),
+        min_p=hello.given(request.min_p, "min_p", 0.0),
         typical_p=1.0 if request.typical_p is None else request.typical_p,
         frequency_penalty=request.frequency_penalty or 0.0,
         presence_penalty=request.presence_penalty or 0.0,
-        repetition_penalty=_given(request.repetition_penalty, default, "repetition_penalty", 1.0),
+        repetition_penalty=hello.given(request.repetition_penalty, "repetition_penalty", 1.0),
         logit_bias=request.logit_bias or {},
         allowed_token_ids=tuple(request.allowed_token_ids or ()),
         bad_words=gateway.tokenizer.encode_words(request.bad_words or ()),
@@ -289,8 +288,3 @@ async def _grammar(
         gateway.metrics.observe_grammar_compile(seconds)
     compile_ms = 0.0 if is_cached else seconds * 1000
     return grammar, GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached)
-
-
-def _given(asked: float | None, default: dict[str, float], name: str, neutral: float) -> float:
-    """What the request says, else what the checkpoint says, else what changes nothing."""
-    return default.get(name, neutral) if asked is None else asked
