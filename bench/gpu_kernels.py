@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, KvCache, allocate_kv, paged_attention
-from outrider.kernels.rows import add_rms_norm, rotate_and_write, silu_and_multiply
+from outrider.kernels.rows import RotaryOptions, add_rms_norm, rotate_and_write, silu_and_multiply
 from outrider.kernels.sample import Draw, sample, sample_reference
 from outrider.kernels.tiles import Tiles, prefill_tile_size, tile_rows
 
@@ -168,7 +168,7 @@ def measure_all() -> list[Measured]:
         heads = torch.randn(num_rows, (NUM_HEADS + 2 * NUM_KV_HEADS) * HEAD_DIM, device=DEVICE).to(dtype)
         frequency = torch.logspace(0, -4, HEAD_DIM // 2, device=DEVICE)
         seconds = seconds_of(
-            partial(rotate_and_write, heads, query, cache.keys, cache.values, batch, frequency=frequency)
+            partial(rotate_and_write, heads, query, cache.keys, cache.values, batch, RotaryOptions(frequency))
         )
         found.append(Measured(f"rotate_and_write, {num_rows}", seconds, num_bytes=2 * heads.numel() * 2))
     logits = torch.randn(64, 128_256, device=DEVICE)

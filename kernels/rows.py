@@ -4,11 +4,28 @@ Implementations: Triton on a GPU; plain torch everywhere else, and as the defini
 the dtypes of their tensors, and round once at the end.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from outrider.kernels.paged_attention import AttentionBatch, KvCache, write_kv
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryOptions:
+    """What a layer does to the heads of queries and keys before they meet: an RMS norm where it has one, then a turn.
+
+    `frequency` (rotary_dim / 2,) float32 is in radians a position; `scale` multiplies cosines and sines; the norms'
+    weights are (head_dim,) float32, both or neither, and `epsilon` is theirs; `rotates` is false for a layer without
+    rotary positions.
+    """
+
+    frequency: torch.Tensor
+    scale: float = 1.0
+    query_norm: torch.Tensor | None = None
+    key_norm: torch.Tensor | None = None
+    epsilon: float = 0.0
+    rotates: bool = True
 
 
 def add_rms_norm(
@@ -61,19 +78,13 @@ def add_rms_norm_reference(
     return _rms_norm(residual.float(), weight, epsilon).to(dtype or (residual if x is None else x).dtype)
 
 
-def rotate_and_write(
+def rotate_and_write(  # noqa: PLR0917 - what goes in, where it goes, and how
     query_key_value: torch.Tensor,
     query: torch.Tensor,
     key_cache: torch.Tensor,
     value_cache: torch.Tensor,
     batch: AttentionBatch,
-    *,
-    frequency: torch.Tensor,
-    rotary_scale: float = 1.0,
-    query_norm: torch.Tensor | None = None,
-    key_norm: torch.Tensor | None = None,
-    epsilon: float = 0.0,
-    rotates: bool = True,
+    options: RotaryOptions,
 ) -> None:
     """Splits rows into heads, norms and rotates queries and keys, and stores keys and values in the cache.
 
@@ -87,12 +98,7 @@ def rotate_and_write(
         key_cache: logically as `allocate_kv` makes it; on a GPU with P = 1, in any strides
         value_cache: likewise
         batch: positions and slots of the rows
-        frequency: (rotary_dim / 2,) float32, radians a position
-        rotary_scale: multiplies cosines and sines
-        query_norm: (head_dim,) float32, the weight of an RMS norm of each query before it turns, or None
-        key_norm: likewise of each key; both or neither
-        epsilon: of these norms
-        rotates: whether the layer has rotary positions
+        options: the layer's
 
     Raises:
         ValueError: on a GPU, for shapes, strides or dtypes that the kernel does not take.
@@ -102,45 +108,28 @@ def rotate_and_write(
         from outrider.kernels.gpu import rows  # noqa: PLC0415 - Triton is loaded only where it is used
 
         implementation = rows.rotate_and_write
-    implementation(
-        query_key_value,
-        query,
-        key_cache,
-        value_cache,
-        batch,
-        frequency=frequency,
-        rotary_scale=rotary_scale,
-        query_norm=query_norm,
-        key_norm=key_norm,
-        epsilon=epsilon,
-        rotates=rotates,
-    )
+    implementation(query_key_value, query, key_cache, value_cache, batch, options)
 
 
-def rotate_and_write_reference(
+def rotate_and_write_reference(  # noqa: PLR0917 - as above
     query_key_value: torch.Tensor,
     query: torch.Tensor,
     key_cache: torch.Tensor,
     value_cache: torch.Tensor,
     batch: AttentionBatch,
-    *,
-    frequency: torch.Tensor,
-    rotary_scale: float = 1.0,
-    query_norm: torch.Tensor | None = None,
-    key_norm: torch.Tensor | None = None,
-    epsilon: float = 0.0,
-    rotates: bool = True,
+    options: RotaryOptions,
 ) -> None:
     """The definition of `rotate_and_write`."""
     num_heads, head_dim = query.shape[1:]
     num_kv_heads = key_cache.shape[1]
     heads = query_key_value.float().unflatten(1, (-1, head_dim))  # (num_rows, num_heads + 2 * num_kv_heads, head_dim)
     queries, keys, values = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
-    if query_norm is not None and key_norm is not None:
-        queries, keys = _rms_norm(queries, query_norm, epsilon), _rms_norm(keys, key_norm, epsilon)
-    if rotates:
-        angle = (batch.row_position.float()[:, None] * frequency)[:, None]  # (num_rows, 1, rotary_dim / 2)
-        cosine, sine = angle.cos() * rotary_scale, angle.sin() * rotary_scale
+    if options.query_norm is not None and options.key_norm is not None:
+        queries = _rms_norm(queries, options.query_norm, options.epsilon)
+        keys = _rms_norm(keys, options.key_norm, options.epsilon)
+    if options.rotates:
+        angle = (batch.row_position.float()[:, None] * options.frequency)[:, None]  # (num_rows, 1, rotary_dim / 2)
+        cosine, sine = angle.cos() * options.scale, angle.sin() * options.scale
         queries, keys = _rotate(queries, cosine, sine), _rotate(keys, cosine, sine)
     query.copy_(queries)
     kept = batch.write_block >= 0

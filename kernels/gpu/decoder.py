@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 from outrider.kernels.decoder import DecoderLayer, DecoderShape
 from outrider.kernels.linear import LinearWeights
 from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, KvCache, paged_attention
-from outrider.kernels.rows import add_rms_norm, rotate_and_write, silu_and_multiply
+from outrider.kernels.rows import RotaryOptions, add_rms_norm, rotate_and_write, silu_and_multiply
 from outrider.kernels.tiles import Tiles
 
 MAX_GRAPH_ROWS = 256  # larger steps keep the GPU busy without
@@ -74,20 +74,8 @@ class GpuDecoder:
             )
             heads = linear(normed, layer.query_key_value.weight, layer.query_key_value.bias)
             query = normed.new_empty(num_rows, shape.num_heads, shape.head_dim)
-            rotate_and_write(
-                heads,
-                query,
-                cache.keys,
-                cache.values,
-                batch,
-                frequency=shape.frequency,
-                rotary_scale=shape.rotary_scale,
-                query_norm=layer.query_norm,
-                key_norm=layer.key_norm,
-                epsilon=epsilon,
-                rotates=layer.rotates,
-            )
-            attended = paged_attention(query, cache, batch, one.options).flatten(1)
+            rotate_and_write(heads, query, cache.keys, cache.values, batch, one.rotary)
+            attended = paged_attention(query, cache, batch, one.attention).flatten(1)
             x = linear(attended, layer.attention_output.weight, layer.attention_output.bias)
             normed = add_rms_norm(
                 x, residual, layer.mlp_norm, epsilon, residual_scale=shape.residual_scale, dtype=dtype
@@ -112,7 +100,8 @@ def graph_rows(num_rows: int) -> int:
 class _GpuLayer:
     weights: DecoderLayer
     gate_and_up: torch.Tensor  # (2 * intermediate_size, hidden_size)
-    options: AttentionOptions
+    rotary: RotaryOptions
+    attention: AttentionOptions
 
 
 class _DecodeGraph:
@@ -165,5 +154,13 @@ class _DecodeGraph:
 def _gpu_layer(shape: DecoderShape, layer: DecoderLayer) -> _GpuLayer:
     gate_and_up = torch.cat((layer.gate, layer.up))
     gate, up = gate_and_up.chunk(2)  # the same memory, so that the layer's own can be released
-    options = AttentionOptions(scale=shape.attention_scale, window=layer.window)
-    return _GpuLayer(replace(layer, gate=gate, up=up), gate_and_up, options)
+    rotary = RotaryOptions(
+        shape.frequency,
+        scale=shape.rotary_scale,
+        query_norm=layer.query_norm,
+        key_norm=layer.key_norm,
+        epsilon=shape.norm_epsilon,
+        rotates=layer.rotates,
+    )
+    attention = AttentionOptions(scale=shape.attention_scale, window=layer.window)
+    return _GpuLayer(replace(layer, gate=gate, up=up), gate_and_up, rotary, attention)

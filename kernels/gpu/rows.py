@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from outrider.kernels.paged_attention import AttentionBatch
+from outrider.kernels.rows import RotaryOptions
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MAX_ROW = 32768  # values that one program holds in its registers
@@ -62,13 +63,7 @@ def rotate_and_write(
     key_cache: torch.Tensor,
     value_cache: torch.Tensor,
     batch: AttentionBatch,
-    *,
-    frequency: torch.Tensor,
-    rotary_scale: float = 1.0,
-    query_norm: torch.Tensor | None = None,
-    key_norm: torch.Tensor | None = None,
-    epsilon: float = 0.0,
-    rotates: bool = True,
+    options: RotaryOptions,
 ) -> None:
     """`kernels.rows.rotate_and_write` on the GPU, in one launch. Caches have P = 1 and any strides."""
     if query.dim() != 3 or key_cache.dim() != 5 or value_cache.dim() != 5:
@@ -86,11 +81,12 @@ def rotate_and_write(
         raise ValueError("rotate_and_write takes caches of keys and values of equal heads and block_size")
     if not {query_key_value.dtype, query.dtype, key_cache.dtype, value_cache.dtype} <= {*DTYPES}:
         raise ValueError("rotate_and_write takes float32, bfloat16 or float16")
-    norms = [norm for norm in (query_norm, key_norm) if norm is not None]
+    norms = [norm for norm in (options.query_norm, options.key_norm) if norm is not None]
     if len(norms) == 1:
         raise ValueError("rotate_and_write takes norms of queries and keys, or neither")
     if any(norm.dtype != torch.float32 or norm.shape != (head_dim,) or norm.stride(0) != 1 for norm in norms):
         raise ValueError("rotate_and_write takes float32 norms of head_dim values")
+    frequency = options.frequency
     if frequency.dtype != torch.float32 or frequency.stride() != (1,) or 2 * len(frequency) > head_dim:
         raise ValueError("rotate_and_write takes contiguous float32 frequencies, at most head_dim / 2")
     grid = (triton.cdiv(num_rows, _TILE_ROWS), num_all_heads)
@@ -103,18 +99,18 @@ def rotate_and_write(
         batch.write_block,
         batch.write_offset,
         frequency,
-        query_norm,
-        key_norm,
+        options.query_norm,
+        options.key_norm,
         num_rows,
         query_key_value.stride(0),
         *key_cache.stride()[:4],
         *value_cache.stride()[:4],
-        rotary_scale,
-        epsilon,
+        options.scale,
+        options.epsilon,
         num_heads,
         num_kv_heads,
         head_dim,
-        len(frequency) if rotates else 0,
+        len(frequency) if options.rotates else 0,
         _TILE_ROWS,
         triton.next_power_of_2(head_dim),
         num_warps=_TILE_ROWS,

@@ -5,7 +5,7 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
 from outrider.kernels.paged_attention import AttentionBatch, allocate_kv
-from outrider.kernels.rows import add_rms_norm, rotate_and_write, silu_and_multiply
+from outrider.kernels.rows import RotaryOptions, add_rms_norm, rotate_and_write, silu_and_multiply
 
 HEADS, KV_HEADS, DIM, BLOCK_SIZE = 4, 2, 16, 8
 
@@ -57,7 +57,7 @@ def test_heads_turn_as_in_transformers(has_norms, rotary_dim) -> None:
     cache = allocate_kv(2, KV_HEADS, BLOCK_SIZE, DIM, torch.float32)
     keys, values = cache.keys.fill_(torch.nan), cache.values.fill_(torch.nan)
     norms = {"query_norm": query_norm.weight, "key_norm": key_norm.weight} if has_norms else {}
-    rotate_and_write(mixed, query, keys, values, batch, frequency=frequency, rotary_scale=1.25, epsilon=1e-5, **norms)
+    rotate_and_write(mixed, query, keys, values, batch, RotaryOptions(frequency, scale=1.25, epsilon=1e-5, **norms))
 
     q, k, v = mixed.view(6, -1, DIM).split([HEADS, KV_HEADS, KV_HEADS], 1)
     if has_norms:
@@ -79,7 +79,7 @@ def test_a_layer_without_rotary_positions_turns_nothing() -> None:
     one = torch.ones(1, dtype=torch.int32)
     batch = AttentionBatch(one[None], one, one * 7, one.long(), one.long())
     query, cache = torch.empty(1, 1, DIM), allocate_kv(2, 1, BLOCK_SIZE, DIM, torch.float32)
-    rotate_and_write(mixed, query, cache.keys, cache.values, batch, frequency=torch.ones(DIM // 2), rotates=False)
+    rotate_and_write(mixed, query, cache.keys, cache.values, batch, RotaryOptions(torch.ones(DIM // 2), rotates=False))
 
     assert torch.equal(mixed[:, :DIM], query[:, 0])
 

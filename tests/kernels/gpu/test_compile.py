@@ -28,6 +28,7 @@ def launch_rows(dtype: torch.dtype) -> None:
     """Each kernel with the sizes of an 8B Llama, and with odd ones."""
     from outrider.kernels.gpu import rows
     from outrider.kernels.paged_attention import AttentionBatch
+    from outrider.kernels.rows import RotaryOptions
 
     for size in (4096, 96):
         x, residual = torch.zeros(2, size, dtype=dtype), torch.zeros(2, size)
@@ -44,9 +45,7 @@ def launch_rows(dtype: torch.dtype) -> None:
             caches[0].transpose(2, 3).unsqueeze(-1),
             caches[1].unsqueeze(-1),
             batch,
-            frequency=torch.ones(rotary_dim // 2),
-            query_norm=norm,
-            key_norm=norm,
+            RotaryOptions(torch.ones(rotary_dim // 2), query_norm=norm, key_norm=norm),
         )
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from outrider.kernels import rows as definition
 from outrider.kernels.gpu import rows
 from outrider.kernels.paged_attention import AttentionBatch
+from outrider.kernels.rows import RotaryOptions
 
 NUM_BLOCKS, BLOCK_SIZE = 3, 4
 DTYPES = [torch.float32, torch.bfloat16]
@@ -48,7 +49,7 @@ def turn(implementation, layer: dict, dtype: torch.dtype) -> tuple[torch.Tensor,
     """Query and caches after the operation on poisoned memory."""
     keys, values = gpu_caches(layer["num_kv_heads"], layer["head_dim"], dtype)
     query = torch.full((layer["num_rows"], layer["num_heads"], layer["head_dim"]), math.nan, dtype=dtype)
-    implementation(layer["heads"], query, keys[1:], values[1:], layer["batch"], **layer["options"])
+    implementation(layer["heads"], query, keys[1:], values[1:], layer["batch"], RotaryOptions(**layer["options"]))
     return query, keys, values
 
 
@@ -69,7 +70,7 @@ def layers(draws, dtype: torch.dtype) -> dict:
         "batch": slots(num_rows, draws(st.integers(0, 3)), seed),
         "options": {
             "frequency": torch.logspace(0, -3, half),
-            "rotary_scale": draws(st.sampled_from([1.0, 1.25])),
+            "scale": draws(st.sampled_from([1.0, 1.25])),
             "query_norm": norms[0].contiguous() if has_norms else None,
             "key_norm": norms[1].contiguous() if has_norms else None,
             "epsilon": 1e-5,
@@ -173,7 +174,7 @@ def test_operations_refuse_what_they_do_not_take() -> None:
     ]
     for tensors, options in refused:
         with pytest.raises(ValueError, match="rotate_and_write"):
-            rows.rotate_and_write(*tensors, batch, **{"frequency": frequency} | options)
+            rows.rotate_and_write(*tensors, batch, RotaryOptions(**{"frequency": frequency} | options))
     for x, weight in [(torch.empty(2, 8), torch.ones(16)), (None, torch.ones(15)), (None, torch.ones(16).bfloat16())]:
         with pytest.raises(ValueError, match="add_rms_norm"):
             rows.add_rms_norm(x, torch.empty(2, 16), weight, 1e-6)
