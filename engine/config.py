@@ -28,6 +28,9 @@ class EngineConfig:
     num_threads: int | None = None  # of torch; default_num_threads when None
     prefix_caching: bool = True  # whether requests share the KV of what they begin with
     speculation: bool = True  # whether requests may speculate
+    draft: str | None = None  # a checkpoint folder or hub id: a smaller model of the same tokenizer
+    eagle: str | None = None  # the folder of an EAGLE head that was trained for the model
+    medusa: str | None = None  # the folder of Medusa heads that were trained for the model
     max_speculation_tokens: int = 8  # drafted tokens of one request in one step
 
     def __post_init__(self) -> None:

@@ -39,7 +39,11 @@ from outrider.engine.runner import ModelRunner
 from outrider.engine.sampler import Sampler
 from outrider.engine.scheduler import Scheduler, StepRow
 from outrider.engine.sequence import Sequence
+from outrider.engine.speculators import Speculators
+from outrider.engine.step_costs import measure_steps
+from outrider.speculative.costs import Costs
 from outrider.speculative.forced import Encode
+from outrider.speculative.table import make_proposers
 from outrider.structured.constraint import CompiledGrammar
 from outrider.structured.grammar import Grammar, GrammarLoader
 
@@ -78,9 +82,13 @@ class EngineCore:
         self.eos_token_ids = loaded.eos_token_ids
         self.default_sampling = loaded.default_sampling
         available = available_bytes(model.device)
-        num_blocks = num_kv_blocks(config, self.max_model_len, model.kv_bytes(BLOCK_SIZE), available)
-        self.kv_bytes = model.kv_bytes(num_blocks * BLOCK_SIZE)
+        encode = _encoder(folder)
+        speculators = Speculators(config, model)
+        block_bytes = model.kv_bytes(BLOCK_SIZE) + speculators.kv_bytes(BLOCK_SIZE)
+        num_blocks = num_kv_blocks(config, self.max_model_len, block_bytes, available)
+        self.kv_bytes = num_blocks * block_bytes
         model.allocate_cache(num_blocks, BLOCK_SIZE)
+        speculators.allocate_cache(num_blocks)
         self.blocks = BlockPool(num_blocks, BLOCK_SIZE)
         self.scheduler = Scheduler(
             self.blocks,
@@ -90,8 +98,11 @@ class EngineCore:
         )
         self._runner = ModelRunner(model)
         self._sampler = Sampler(loaded.eos_token_ids)
-        self._drafting = Drafting(_encoder(folder), self.vocab_size)
-        self.speculation_methods = self._drafting.methods if config.speculation else ()
+        proposers = make_proposers(encode, speculators.proposers) if config.speculation else {}
+        self._drafting = Drafting(
+            proposers, self.vocab_size, measure_steps(model, num_blocks) if proposers else Costs()
+        )
+        self.speculation_methods = self._drafting.methods
         self._grammars = _grammar_loader(folder, self.vocab_size, loaded.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}
         self._num_steps = 0
@@ -171,14 +182,18 @@ class EngineCore:
         if not rows:
             return ended
         ending = [row for row in rows if row.reaches_end]
-        self._drafting.fill(ending)
+        self._drafting.fill(ending, sum(row.num_tokens for row in rows))
+        drafted = time.monotonic()
         masks = fill_masks(ending, self.vocab_size)
         logits, prompt_logits = self._runner.run(rows)
         prompt_logprobs(rows, prompt_logits)
         drawn = draw(self._sampler, ending, logits, masks)
         deltas = ended + self._commit_all(rows, ending, drawn, started)
         self._num_steps += 1
-        self._step_seconds += time.monotonic() - started
+        now = time.monotonic()
+        self._step_seconds += now - started
+        if all(row.num_tokens == 1 for row in rows):
+            self._drafting.learn_step(sum(1 + len(row.draft) for row in rows), now - drafted)
         return deltas
 
     def stats(self) -> EngineStats:
@@ -247,7 +262,7 @@ class EngineCore:
         except Exception:  # the boundary of one request: the others' tokens are not lost
             logger.exception("request %s cannot be committed", row.sequence.request_id)
             return Outcome(row, problem="the engine failed on this request")
-        self._drafting.count(row, outcome.accepted)
+        self._drafting.count(row, outcome.accepted, outcome.token_ids)
         return outcome
 
     def _report(self, outcome: Outcome) -> TokenDelta:

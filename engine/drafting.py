@@ -1,82 +1,155 @@
-"""Owns the proposers of an engine: fills the drafts of a step, and counts what came of them.
+"""Owns the proposers of an engine: fills the drafts of a step, and tells the controller what came of them.
 
 A proposer that fails costs its requests its offers of that step and nothing else.
 """
 
 import logging
+import time
+from collections.abc import Mapping
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 
+from outrider.engine.sampler import SampleRow
 from outrider.engine.scheduler import StepRow
-from outrider.speculative.forced import Encode
+from outrider.speculative.controller import Candidate, Controller
+from outrider.speculative.costs import Costs
 from outrider.speculative.proposer import Draft, DraftCounts, DraftRequest, Proposer
-from outrider.speculative.table import make_proposers
-from outrider.speculative.tree import MAX_NODES, is_sound, merge
+from outrider.speculative.tree import MAX_NODES, TokenTree, is_sound, merge
 
 logger = logging.getLogger("outrider.engine")
 
 
-class Drafting:
-    """All proposers of one engine, by name."""
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """All that was offered to a request in a step, verified or not."""
 
-    def __init__(self, encode: Encode, vocab_size: int) -> None:
-        """`encode` gives a text's token ids, without special tokens; the model knows those below `vocab_size`."""
-        self._proposers: dict[str, Proposer] = make_proposers(encode)
+    tree: TokenTree
+    asked: tuple[str, ...]
+
+
+class Drafting:
+    """All proposers of one engine, by name, in the order in which they are asked."""
+
+    def __init__(self, proposers: Mapping[str, Proposer], vocab_size: int, step_costs: Costs) -> None:
+        """The model knows tokens below `vocab_size`; `step_costs` are those of its steps, as measured beforehand."""
+        self._proposers: dict[str, Proposer] = {}
         self._vocab_size = vocab_size
-        self.totals = {name: DraftCounts() for name in self._proposers}
+        self._controller = Controller(step_costs)
+        self._offers: dict[str, _Offer] = {}  # of this step, by request
+        self.totals: dict[str, DraftCounts] = {}
+        for name, proposer in proposers.items():
+            self.add(name, proposer)
+
+    def add(self, name: str, proposer: Proposer) -> None:
+        """Adds a proposer, to be asked behind the others."""
+        self._proposers[name] = proposer
+        self._controller.add(name)
+        self.totals[name] = DraftCounts()
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The names that requests may use."""
         return tuple(self._proposers)
 
-    def fill(self, rows: SequenceOf[StepRow]) -> None:
-        """Gives each row that may have one the union of what its methods offer, the first of them first."""
-        drafted = [row for row in rows if row.max_draft_tokens > 0]
+    def fill(self, rows: SequenceOf[StepRow], num_rows: int) -> None:
+        """Gives each row that may have one a tree of what its methods offer, the first of them first.
+
+        Args:
+            rows: those that reach their end
+            num_rows: tokens that the step computes without drafts, of all its rows
+        """
+        self._controller.begin_step()
+        self._offers = {}
+        drafted = {
+            row.sequence.request_id: row
+            for row in rows
+            if row.max_draft_tokens > 0
+            and not (row.sequence.speculation.auto and self._controller.rests(row.sequence.request_id))
+        }
         if not drafted:
             return
-        offers: dict[str, dict[str, Draft]] = {row.sequence.request_id: {} for row in drafted}
+        offers: dict[str, dict[str, Draft]] = {request_id: {} for request_id in drafted}
+        asked: dict[str, list[str]] = {request_id: [] for request_id in drafted}
+        hoped: dict[str, float] = {}
         for name, proposer in self._proposers.items():
-            requests = [
-                DraftRequest(
-                    row.sequence.request_id,
-                    row.sequence.token_ids,
-                    row.max_draft_tokens,
-                    row.sequence.num_prompt_tokens,
-                    row.sequence.speculation.prediction_ids,
-                    row.sequence.grammar.forced_text if row.sequence.grammar is not None else None,
-                )
-                for row in drafted
-                if name in row.sequence.speculation.methods
-            ]
-            for request, draft in zip(requests, _propose(name, proposer, requests), strict=True):
-                if not is_sound(draft, self._vocab_size):
-                    logger.error("proposer %s offers no tree of tokens: it is left out of this step", name)
-                elif draft.token_ids:
-                    offers[request.request_id][name] = draft
-        for row in drafted:
-            mine = offers[row.sequence.request_id]
-            ranked = {name: mine[name] for name in row.sequence.speculation.methods if name in mine}
-            row.draft = merge(ranked, min(row.max_draft_tokens, MAX_NODES))
+            allowed = {key: row for key, row in drafted.items() if name in row.sequence.speculation.methods}
+            by_choice = [key for key, row in allowed.items() if row.sequence.speculation.auto]
+            if by_choice:
+                chosen = set(self._controller.ask(name, by_choice, num_rows, hoped))
+                allowed = {key: row for key, row in allowed.items() if key in chosen or key not in by_choice}
+            if not allowed:
+                continue
+            for key, draft in self._propose(name, proposer, allowed).items():
+                asked[key].append(name)
+                if draft.token_ids:
+                    offers[key][name] = draft
+                    if drafted[key].sequence.speculation.auto:
+                        hoped[key] = self._controller.hope(key, merge(offers[key], MAX_NODES))
+        candidates = []
+        for key, row in drafted.items():
+            if not asked[key]:
+                continue
+            speculation = row.sequence.speculation
+            ranked = {name: offers[key][name] for name in speculation.methods if name in offers[key]}
+            tree = merge(ranked, MAX_NODES)
+            self._offers[key] = _Offer(tree, tuple(asked[key]))
+            candidates.append(Candidate(key, tree, row.max_draft_tokens, speculation.min_probability, speculation.auto))
+        for candidate, nodes in zip(candidates, self._controller.cut(candidates, num_rows), strict=True):
+            drafted[candidate.request_id].draft = candidate.tree.only(nodes)
 
-    def count(self, row: StepRow, accepted: SequenceOf[int]) -> None:
+    def count(self, row: StepRow, accepted: SequenceOf[int], emitted: SequenceOf[int]) -> None:
         """Counts the verification of a row's draft, for its request and in all; `accepted` are nodes."""
+        sequence = row.sequence
+        offer = self._offers.get(sequence.request_id)
+        if offer is not None:
+            self._controller.learn(sequence.request_id, offer.tree, offer.asked, emitted)
         if len(row.draft):
-            row.sequence.whole_drafts.add(len(row.draft), len(accepted))
+            sequence.whole_drafts.add(len(row.draft), len(accepted))
         for name in {name for origins in row.draft.origins for name in origins}:
             num_drafted = sum(name in origins for origins in row.draft.origins)
             num_accepted = sum(name in row.draft.origins[node] for node in accepted)
-            for counts in (row.sequence.draft_counts.setdefault(name, DraftCounts()), self.totals[name]):
+            for counts in (sequence.draft_counts.setdefault(name, DraftCounts()), self.totals[name]):
                 counts.add(num_drafted, num_accepted)
 
+    def learn_step(self, num_rows: int, seconds: float) -> None:
+        """Tells the controller how long a step took, without its drafting."""
+        self._controller.learn_step(num_rows, seconds)
+
     def forget(self, request_id: str) -> None:
-        """Drops what the proposers keep for a request that ended."""
+        """Drops what is kept for a request that ended."""
+        self._controller.forget(request_id)
         for proposer in self._proposers.values():
             proposer.forget(request_id)
 
+    def _propose(self, name: str, proposer: Proposer, rows: Mapping[str, StepRow]) -> dict[str, Draft]:
+        """What a proposer offers to each request; nothing where it fails, or offers no tree."""
+        started = time.perf_counter()
+        try:
+            drafts = proposer.propose([_request(row) for row in rows.values()])
+        except Exception:  # the boundary: a draft is a wish, and a proposer's bug must not touch an answer
+            logger.exception("proposer %s failed; the step goes on without its drafts", name)
+            return {}
+        self._controller.learn_cost(name, len(rows), time.perf_counter() - started)
+        found: dict[str, Draft] = {}
+        for key, draft in zip(rows, drafts, strict=True):
+            if is_sound(draft, self._vocab_size):
+                found[key] = draft
+            else:
+                logger.error("proposer %s offers no tree of tokens: it is left out of this step", name)
+        return found
 
-def _propose(name: str, proposer: Proposer, requests: list[DraftRequest]) -> list[Draft]:
-    try:
-        return proposer.propose(requests)
-    except Exception:  # the boundary: a draft is a wish, and a proposer's bug must not touch an answer
-        logger.exception("proposer %s failed; the step goes on without its drafts", name)
-        return [Draft()] * len(requests)
+
+def _request(row: StepRow) -> DraftRequest:
+    sequence = row.sequence
+    return DraftRequest(
+        sequence.request_id,
+        sequence.token_ids,
+        row.max_draft_tokens,
+        sequence.num_prompt_tokens,
+        sequence.speculation.prediction_ids,
+        sequence.grammar.forced_text if sequence.grammar is not None else None,
+        sequence.block_ids,
+        sequence.digests,
+        sequence.num_preemptions,
+        SampleRow(sequence.params, sequence.token_ids, sequence.num_prompt_tokens).draw,
+    )

@@ -56,6 +56,8 @@ class SpeculationParams(msgspec.Struct, frozen=True, omit_defaults=True):
     methods: tuple[str, ...] = ()
     max_tokens: int = 0
     prediction_ids: tuple[int, ...] = ()  # what the client expects the answer to be
+    auto: bool = False  # which of the methods are asked, and what is verified, is decided step by step
+    min_probability: float = 0.0  # of a node that is verified: its estimated chance to be reached
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):

@@ -33,4 +33,5 @@ class GrammarProposer:
         text = request.forced_text() if request.forced_text is not None else ""
         if not text:
             return Draft()
-        return Draft(self._encode(text[: CHARACTERS_PER_TOKEN * request.max_tokens])[: request.max_tokens])
+        token_ids = self._encode(text[: CHARACTERS_PER_TOKEN * request.max_tokens])[: request.max_tokens]
+        return Draft(token_ids, None, (1.0,) * len(token_ids))

@@ -10,6 +10,7 @@ from outrider.speculative.proposer import Draft, DraftRequest
 
 MIN_N = 2
 MAX_N = 4
+MAX_MATCH = 16  # tokens before the two places that are compared
 
 
 class NgramIndex:
@@ -55,5 +56,11 @@ class NgramProposer:
         place = index.find(request.token_ids)
         if place is None:
             return Draft()
-        following = request.token_ids[place : place + request.max_tokens]
-        return Draft(tuple(following[i % len(following)] for i in range(request.max_tokens)))
+        token_ids, count = request.token_ids, request.max_tokens
+        following = token_ids[place : place + count]
+        match = 0
+        while match < min(MAX_MATCH, place) and token_ids[place - 1 - match] == token_ids[-1 - match]:
+            match += 1
+        # The longer the match, the likelier that it goes on.
+        score = match / (match + 1)
+        return Draft(tuple(following[i % len(following)] for i in range(count)), None, (score,) * count)

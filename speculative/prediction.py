@@ -53,9 +53,9 @@ class _Follower:
             middle = bisect(found, self.place)
             near = found[max(0, middle - MAX_PLACES) : middle + MAX_PLACES]
             was = self.place
-            self.place = max(near, key=lambda place: (self._agreement(tail, place), -abs(place - was), place))
+            self.place = max(near, key=lambda place: (self.agreement(tail, place), -abs(place - was), place))
 
-    def _agreement(self, tail: Sequence[int], place: int) -> int:
+    def agreement(self, tail: Sequence[int], place: int) -> int:
         """How many of the last tokens stand before a place of the prediction."""
         count = 0
         while count < min(len(tail), place) and tail[-1 - count] == self.prediction[place - 1 - count]:
@@ -85,4 +85,8 @@ class PredictionProposer:
         follower.read(request.token_ids[request.num_prompt_tokens :])
         if follower.is_lost:
             return Draft()
-        return Draft(tuple(follower.prediction[follower.place : follower.place + request.max_tokens]))
+        token_ids = tuple(follower.prediction[follower.place : follower.place + request.max_tokens])
+        newest = request.token_ids[max(request.num_prompt_tokens, len(request.token_ids) - MAX_N) :]
+        agreement = follower.agreement(newest, follower.place)
+        # The more of the answer has agreed, the likelier that it goes on to.
+        return Draft(token_ids, None, ((agreement + 1) / (agreement + 2),) * len(token_ids))

@@ -2,7 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
+
+from outrider.kernels.sample import Draw
+
+GREEDY: Final = Draw(seed=0, position=0, temperature=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +15,12 @@ class DraftRequest:
 
     `prediction` is what the client expects the output to be, if it has said so; `forced_text` tells what the request's
     grammar leaves no choice about, if it has one.
+
+    A proposer with a cache of its own keeps the keys and values of a place where the target keeps them: `block_ids` has
+    room for `max_tokens` places behind the last token. They hold nothing any more once `epoch` is another one.
+    `digests` name the content of the leading full blocks, as far as they are known: what another request has left in
+    a block of the same digest can be used. `draw` is how the target will draw the token at `draw.position`, the first
+    to be drafted: a model that draws with the same noise meets its choice more often.
     """
 
     request_id: str
@@ -19,6 +29,10 @@ class DraftRequest:
     num_prompt_tokens: int = 0
     prediction: Sequence[int] = ()
     forced_text: Callable[[], str] | None = None
+    block_ids: Sequence[int] = ()
+    digests: Sequence[bytes] = ()
+    epoch: int = 0
+    draw: Draw = GREEDY
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +41,14 @@ class Draft:
 
     `parents` makes a tree of them: of each token the place of the one before it, which comes earlier, or -1 for those
     that follow the request's last. None is a chain: each follows the one before.
+
+    `scores` say of each token how likely it follows its parent, from 0 to 1, as the proposer sees it; none where it
+    has no opinion. Another's are on another scale: what they are worth is learned from what comes of them.
     """
 
     token_ids: tuple[int, ...] = ()
     parents: tuple[int, ...] | None = None
+    scores: tuple[float, ...] = ()
 
 
 class Proposer(Protocol):

@@ -36,12 +36,13 @@ class Followers:
                 counts[token_id] = counts.get(token_id, 0) + 1
         self._num_read = max(self._num_read, stop)
 
-    def follow(self, tail: Tail, max_tokens: int) -> tuple[list[int], float]:
-        """The likeliest continuation of a tail, and how many of its tokens are expected to be accepted.
+    def follow(self, tail: Tail, max_tokens: int) -> tuple[list[int], list[float], float]:
+        """The likeliest continuation of a tail, each token's share, and how many are expected to be accepted.
 
         The text behind a tail is judged by the longest tail that is known, of the same beginning or a later one.
         """
         path: list[int] = []
+        shares: list[float] = []
         probability, expected = 1.0, 0.0
         while len(path) < max_tokens:
             while tail and tail not in self._counts:
@@ -56,20 +57,23 @@ class Followers:
             probability *= share
             expected += probability
             path.append(token_id)
+            shares.append(share)
             tail = (*tail, token_id)[-MAX_TAIL:]
-        return path, expected
+        return path, shares, expected
 
-    def best(self, token_ids: Sequence[int], max_tokens: int) -> list[int]:
+    def best(self, token_ids: Sequence[int], max_tokens: int) -> Draft:
         """The continuation of the tail that promises most; the longer tail where two promise the same."""
-        best: list[int] = []
+        best = Draft()
         most = 0.0
         for length in range(min(MAX_TAIL, len(token_ids)), 0, -1):
             tail = tuple(token_ids[-length:])
             if tail not in self._counts:
                 continue
-            path, expected = self.follow(tail, max_tokens)
+            path, shares, expected = self.follow(tail, max_tokens)
             if expected > most:
-                best, most = path, expected
+                # What has followed once and always is less sure behind a short tail.
+                trust = length / (length + 1)
+                best, most = Draft(tuple(path), None, tuple(share * trust for share in shares)), expected
             if most >= max_tokens:  # sure of every token: no shorter tail promises more
                 break
         return best
@@ -92,4 +96,4 @@ class SuffixProposer:
     def _propose(self, request: DraftRequest) -> Draft:
         followers = self._followers.setdefault(request.request_id, Followers())
         followers.extend(request.token_ids)
-        return Draft(tuple(followers.best(request.token_ids, request.max_tokens)))
+        return followers.best(request.token_ids, request.max_tokens)

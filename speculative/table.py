@@ -1,5 +1,7 @@
 """Every proposer by the name that requests use. Adding one is a file and a line here."""
 
+from collections.abc import Mapping
+
 from outrider.speculative.forced import Encode, GrammarProposer
 from outrider.speculative.ngram import NgramProposer
 from outrider.speculative.prediction import PredictionProposer
@@ -7,11 +9,17 @@ from outrider.speculative.proposer import Proposer
 from outrider.speculative.suffix import SuffixProposer
 
 
-def make_proposers(encode: Encode) -> dict[str, Proposer]:
-    """All proposers of one engine; `encode` gives a text's token ids, without special tokens."""
+def make_proposers(encode: Encode, speculators: Mapping[str, Proposer] | None = None) -> dict[str, Proposer]:
+    """All proposers of one engine, in the order in which they are asked: what costs little comes first.
+
+    Args:
+        encode: gives a text's token ids, without special tokens
+        speculators: the proposers that were trained for the target, by name: as many as are loaded
+    """
     return {
         "grammar": GrammarProposer(encode),
         "prediction": PredictionProposer(),
         "ngram": NgramProposer(),
         "suffix": SuffixProposer(),
+        **(speculators or {}),
     }

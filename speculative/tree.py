@@ -8,19 +8,21 @@ from outrider.speculative.proposer import Draft
 
 MAX_NODES = 64  # a row's ancestors are the bits of one word
 ROOT = -1  # the parent of the nodes that follow the committed text
+UNKNOWN = 0.5  # the score of a token of which its proposer says nothing
 
 
 @dataclass(frozen=True)
 class TokenTree:
     """Drafted tokens behind a request's newest one. Parents come before their children.
 
-    A node's `origins` are the proposers that offered it. A chain, in which each node's parent is the node before it,
-    is the special case.
+    A node's `origins` are the proposers that offered it, its `scores` what each of them says of it. A chain, in which
+    each node's parent is the node before it, is the special case.
     """
 
     token_ids: tuple[int, ...] = ()
     parents: tuple[int, ...] = ()  # of each node, ROOT or an earlier node
     origins: tuple[tuple[str, ...], ...] = ()
+    scores: tuple[tuple[float, ...], ...] = ()
 
     def __len__(self) -> int:
         """How many nodes."""
@@ -63,6 +65,7 @@ class TokenTree:
             tuple(self.token_ids[node] for node in nodes),
             tuple(place[self.parents[node]] for node in nodes),
             tuple(self.origins[node] for node in nodes),
+            tuple(self.scores[node] for node in nodes),
         )
 
 
@@ -81,14 +84,18 @@ def merge(offers: Mapping[str, Draft], max_nodes: int) -> TokenTree:
         ((name, draft),) = offers.items()
         if draft.parents is None:
             token_ids = draft.token_ids[:max_nodes]
-            return TokenTree(token_ids, tuple(range(ROOT, len(token_ids) - 1)), ((name,),) * len(token_ids))
+            return TokenTree(
+                token_ids,
+                tuple(range(ROOT, len(token_ids) - 1)),
+                ((name,),) * len(token_ids),
+                tuple((score,) for score in _scores(draft)[:max_nodes]),
+            )
     # A node is known by the tokens that lead to it.
-    origins: dict[tuple[int, ...], list[str]] = {}
+    origins: dict[tuple[int, ...], dict[str, float]] = {}
     for name, draft in offers.items():
-        for path in _paths(draft):
-            names = origins.setdefault(path, [])
-            if name not in names:
-                names.append(name)
+        for path, score in zip(_paths(draft), _scores(draft), strict=True):
+            mine = origins.setdefault(path, {})
+            mine[name] = max(score, mine.get(name, 0.0))
     kept = sorted(origins, key=len)[:max_nodes]  # a stable sort
     order = _depth_first(kept)
     place = {path: node for node, path in enumerate(order)}
@@ -96,17 +103,24 @@ def merge(offers: Mapping[str, Draft], max_nodes: int) -> TokenTree:
         tuple(path[-1] for path in order),
         tuple(place[path[:-1]] if len(path) > 1 else ROOT for path in order),
         tuple(tuple(origins[path]) for path in order),
+        tuple(tuple(origins[path].values()) for path in order),
     )
 
 
 def is_sound(draft: Draft, vocab_size: int) -> bool:
-    """Whether all tokens are the model's, and each parent comes before its children."""
-    ids, parents = draft.token_ids, draft.parents
+    """Whether all tokens are the model's, each parent comes before its children, and scores are from 0 to 1."""
+    ids, parents, scores = draft.token_ids, draft.parents, draft.scores
+    if scores and (len(scores) != len(ids) or not all(0.0 <= score <= 1.0 for score in scores)):
+        return False
     if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
         return False
     if parents is None:
         return True
     return len(parents) == len(ids) and all(ROOT <= parent < node for node, parent in enumerate(parents))
+
+
+def _scores(draft: Draft) -> tuple[float, ...]:
+    return draft.scores or (UNKNOWN,) * len(draft.token_ids)
 
 
 def _paths(draft: Draft) -> list[tuple[int, ...]]:

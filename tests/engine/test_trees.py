@@ -4,12 +4,11 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from inline_engine import EOS, VOCAB_SIZE, run, run_deltas, submit
+from inline_engine import EOS, SAMPLED, VOCAB_SIZE, requests, run, run_deltas, submit
 
-from outrider.speculative.proposer import Draft, DraftCounts, DraftRequest
+from outrider.speculative.proposer import Draft, DraftRequest
 from outrider.speculative.tree import ROOT
 
-SAMPLED = {"temperature": 0.9, "top_p": 0.95, "frequency_penalty": 0.4, "repetition_penalty": 1.1}
 NAMES = ("first", "second")
 
 
@@ -52,21 +51,8 @@ def teach(core, expected: dict[str, list[int]], items) -> None:
     for index, name in enumerate(NAMES):
         oracle = Oracle(index)
         oracle.answers = {item.request_id: item.prompt_ids + expected[item.request_id] for item in items}
-        core._drafting._proposers[name] = oracle
-        core._drafting.totals[name] = DraftCounts()
+        core._drafting.add(name, oracle)
     core.speculation_methods = (*core.speculation_methods, *NAMES)
-
-
-def requests(methods=(), **params) -> list:
-    """Eight of them, some with a common beginning."""
-    generator = random.Random(4)
-    common = [generator.randrange(2, VOCAB_SIZE) for _ in range(40)]
-    found = []
-    for index in range(8):
-        own = [generator.randrange(2, VOCAB_SIZE) for _ in range(generator.randint(1, 50))]
-        prompt = (common if index % 2 else []) + own
-        found.append(submit(f"r{index}", prompt, methods=methods, max_tokens=40, seed=index, ignore_eos=True, **params))
-    return found
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

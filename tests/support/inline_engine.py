@@ -1,10 +1,13 @@
 """Runs an engine in-line, step by step."""
 
+import random
+
 from outrider.engine.core import EngineCore
 from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit, TokenDelta
 
 VOCAB_SIZE = 128
 EOS = 1
+SAMPLED = {"temperature": 0.9, "top_p": 0.95, "frequency_penalty": 0.4, "repetition_penalty": 1.1}
 
 
 def submit(request_id: str, prompt_ids: list[int], *, methods: tuple[str, ...] = (), **params) -> Submit:
@@ -15,6 +18,18 @@ def submit(request_id: str, prompt_ids: list[int], *, methods: tuple[str, ...] =
         params=SamplingParams(**options),
         speculation=SpeculationParams(methods, 6) if methods else SpeculationParams(),
     )
+
+
+def requests(methods: tuple[str, ...] = (), **params) -> list[Submit]:
+    """Eight of them, some with a common beginning."""
+    generator = random.Random(4)
+    common = [generator.randrange(2, VOCAB_SIZE) for _ in range(40)]
+    found = []
+    for index in range(8):
+        own = [generator.randrange(2, VOCAB_SIZE) for _ in range(generator.randint(1, 50))]
+        prompt = (common if index % 2 else []) + own
+        found.append(submit(f"r{index}", prompt, methods=methods, max_tokens=40, seed=index, ignore_eos=True, **params))
+    return found
 
 
 def run(core: EngineCore, submits: list[Submit]) -> dict[str, list[int]]:

@@ -1,0 +1,250 @@
+"""Decides what `auto` means, step by step: which proposers are asked for which request, and which nodes are verified.
+
+The aim is the most tokens per second of the whole batch: (expected tokens) / (expected time), as in SmartSpec (Liu et
+al., 2024), here over merged trees of several proposers. What it decides changes no token, only how fast they come. It
+uses no clock and no chance: the same history gives the same decisions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from outrider.speculative.calibration import Calibration
+from outrider.speculative.costs import Costs
+from outrider.speculative.tree import ROOT, TokenTree
+
+FIRST_HOPE: Final = 2.0  # tokens that a proposer is expected to give before it has been tried
+MEMORY: Final = 0.2  # weight of the newest step in what a proposer gave one request
+SHARED_MEMORY: Final = 0.02  # the same over all requests, from which a new request starts
+MARGIN: Final = 1.1  # by this much a proposer must pay for itself
+FIRST_PAUSE: Final = 16  # steps until a proposer that did not pay is tried again; twice as many each time
+LONGEST_PAUSE: Final = 256
+FADE: Final = 0.999  # keeps a node behind its parent where both are certain
+TRUST: Final = 4.0  # tokens, for which the other requests' experience counts in one request
+BOUNDS: Final = (0.1, 2.0)  # of how much better or worse than others one request's tokens are judged
+
+
+@dataclass(slots=True)
+class _Arm:
+    """What is known of one proposer for one request."""
+
+    expected: float  # tokens a step
+    num_drawn: float = 0.0  # of its tokens whose parents were drawn
+    num_predicted: float = 0.0  # how many of those should have been, by its calibration
+    is_paused: bool = False
+    pause: int = FIRST_PAUSE
+    next_try: int = 0  # step
+
+    @property
+    def correction(self) -> float:
+        """How much likelier than elsewhere its tokens are drawn here."""
+        ratio = (self.num_drawn + TRUST) / (self.num_predicted + TRUST)
+        return min(max(ratio, BOUNDS[0]), BOUNDS[1])
+
+
+@dataclass(slots=True)
+class _Experience:
+    """What is known of one proposer."""
+
+    calibration: Calibration = field(default_factory=Calibration)
+    costs: Costs = field(default_factory=Costs)  # of asking it, by the number of requests
+    expected: float = FIRST_HOPE
+    num_steps: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A request whose tree is to be cut: at most `max_nodes` of it, each likelier than `min_probability`.
+
+    Of one that is not `auto` all are kept, up to these bounds.
+    """
+
+    request_id: str
+    tree: TokenTree
+    max_nodes: int
+    min_probability: float = 0.0
+    is_auto: bool = True
+
+
+class Controller:
+    """Learns from every step what each proposer is worth, for each request."""
+
+    def __init__(self, step_costs: Costs) -> None:
+        """`step_costs`: of a step, by the rows that it computes, as measured beforehand."""
+        self._experiences: dict[str, _Experience] = {}
+        self._step_costs = step_costs
+        self._arms: dict[str, dict[str, _Arm]] = {}
+        self._rests: dict[str, int] = {}  # by request, the step that ends the first pause of its proposers
+        self._step = 0
+
+    def add(self, name: str) -> None:
+        """Makes a proposer known."""
+        self._experiences[name] = _Experience()
+
+    def begin_step(self) -> None:
+        """Counts a step: pauses are measured in them."""
+        self._step += 1
+
+    def rests(self, request_id: str) -> bool:
+        """Whether every proposer of a request is paused in this step, so that nobody need be asked."""
+        return self._step < self._rests.get(request_id, 0)
+
+    def ask(self, name: str, request_ids: Sequence[str], num_rows: int, hoped: Mapping[str, float]) -> list[str]:
+        """For which requests a proposer is worth its time in this step.
+
+        Args:
+            name: of the proposer
+            request_ids: those that allow it
+            num_rows: that the step computes without any drafts
+            hoped: tokens that each request's drafts so far are expected to give; 0 where left out
+        """
+        experience = self._experiences[name]
+        gains: list[tuple[float, str]] = []
+        asked: list[str] = []
+        per_token = self._seconds_per_token(num_rows, sum(hoped.values()))
+        per_row = self._step_costs.seconds(num_rows + 4) - self._step_costs.seconds(num_rows)
+        for request_id in request_ids:
+            arm = self._arm(request_id, name)
+            if arm.is_paused:
+                if self._step >= arm.next_try:
+                    arm.is_paused = False
+                    asked.append(request_id)
+                continue
+            more = arm.expected - hoped.get(request_id, 0.0)
+            gains.append((more * per_token - (arm.expected + 1.0) * per_row / 4, request_id))
+        gains.sort(key=lambda pair: -pair[0])  # stable: equal ones in the order of the requests
+        total, best, count = 0.0, 0.0, 0
+        for index, (gain, _) in enumerate(gains):
+            total += gain
+            profit = total - MARGIN * experience.costs.seconds(len(asked) + index + 1)
+            if profit > best:
+                best, count = profit, index + 1
+        for _, request_id in gains[count:]:
+            self._pause(self._arm(request_id, name))
+        for _, request_id in gains[:count]:
+            self._arm(request_id, name).pause = FIRST_PAUSE
+        for request_id in request_ids:
+            arms = self._arms[request_id].values()
+            self._rests[request_id] = min(arm.next_try if arm.is_paused else 0 for arm in arms)
+        chosen = {*asked, *(request_id for _, request_id in gains[:count])}
+        return [request_id for request_id in request_ids if request_id in chosen]
+
+    def hope(self, request_id: str, tree: TokenTree) -> float:
+        """How many of a tree's tokens are expected to be drawn."""
+        return sum(self._survivals(request_id, tree))
+
+    def cut(self, candidates: Sequence[Candidate], num_rows: int) -> list[list[int]]:
+        """The nodes of each tree that are worth verifying, each behind its parent.
+
+        Args:
+            candidates: of this step
+            num_rows: that the step computes without any drafts
+        """
+        kept: list[list[int]] = [[] for _ in candidates]
+        ranked: list[tuple[float, int, int]] = []  # survival, candidate, node
+        for index, candidate in enumerate(candidates):
+            survivals = self._survivals(candidate.request_id, candidate.tree)
+            likely = sorted((-one, node) for node, one in enumerate(survivals) if one >= candidate.min_probability)
+            del likely[candidate.max_nodes :]
+            if candidate.is_auto:
+                ranked += [(-negative, index, node) for negative, node in likely]
+            else:
+                kept[index] = [node for _, node in likely]
+                num_rows += len(likely)
+        ranked.sort(key=lambda one: (-one[0], one[1], one[2]))
+        tokens = float(len(candidates))
+        best, count = tokens / self._seconds(num_rows), 0
+        for place, (survival, _, _) in enumerate(ranked, 1):
+            tokens += survival
+            rate = tokens / self._seconds(num_rows + place)
+            if rate > best:
+                best, count = rate, place
+        for _, index, node in ranked[:count]:
+            kept[index].append(node)
+        return [sorted(nodes) for nodes in kept]
+
+    def learn(self, request_id: str, tree: TokenTree, asked: Sequence[str], emitted: Sequence[int]) -> None:
+        """Takes in which tokens came, for all proposers that offered a token or could have.
+
+        Args:
+            request_id: whose
+            tree: all that was offered, cut away or not
+            asked: the proposers that were asked
+            emitted: the tokens of this step
+        """
+        given = dict.fromkeys(asked, 0)
+        node = ROOT
+        for depth, token_id in enumerate(emitted):
+            children = tree.children[node]
+            for other_id, child in children.items():
+                for name, score in zip(tree.origins[child], tree.scores[child], strict=True):
+                    experience, arm = self._experiences[name], self._arm(request_id, name)
+                    arm.num_predicted += experience.calibration.estimate(score, depth)
+                    arm.num_drawn += other_id == token_id
+                    experience.calibration.learn(score, depth, is_hit=other_id == token_id)
+            if token_id not in children:
+                break
+            node = children[token_id]
+            for name in tree.origins[node]:
+                given[name] = given.get(name, 0) + 1
+        for name, count in given.items():
+            experience, arm = self._experiences[name], self._arm(request_id, name)
+            arm.expected += MEMORY * (count - arm.expected)
+            experience.num_steps += 1
+            experience.expected += max(SHARED_MEMORY, 1 / experience.num_steps) * (count - experience.expected)
+            if arm.num_predicted > 32.0:
+                arm.num_predicted /= 2
+                arm.num_drawn /= 2
+
+    def learn_cost(self, name: str, num_requests: int, seconds: float) -> None:
+        """Takes in how long a proposer took."""
+        self._experiences[name].costs.learn(num_requests, seconds)
+
+    def learn_step(self, num_rows: int, seconds: float) -> None:
+        """Takes in how long a step took, without what its proposers did."""
+        self._step_costs.learn(num_rows, seconds)
+
+    def forget(self, request_id: str) -> None:
+        """Drops what is known of a request that ended."""
+        self._arms.pop(request_id, None)
+        self._rests.pop(request_id, None)
+
+    def _arm(self, request_id: str, name: str) -> _Arm:
+        arms = self._arms.setdefault(request_id, {})
+        if name not in arms:
+            arms[name] = _Arm(self._experiences[name].expected)
+        return arms[name]
+
+    def _pause(self, arm: _Arm) -> None:
+        arm.is_paused = True
+        arm.next_try = self._step + arm.pause
+        arm.pause = min(2 * arm.pause, LONGEST_PAUSE)
+
+    def _survivals(self, request_id: str, tree: TokenTree) -> list[float]:
+        """How likely each node is reached, by the best that any of its proposers says of it."""
+        own: list[float] = []
+        for path, origins, scores in zip(tree.paths, tree.origins, tree.scores, strict=True):
+            own.append(
+                max(
+                    min(
+                        1.0,
+                        self._experiences[name].calibration.estimate(score, len(path) - 1)
+                        * self._arm(request_id, name).correction,
+                    )
+                    for name, score in zip(origins, scores, strict=True)
+                )
+            )
+        survivals: list[float] = []
+        totals: dict[int, float] = {}
+        for parent, one in zip(tree.parents, own, strict=True):
+            totals[parent] = totals.get(parent, 0.0) + one
+        for parent, one in zip(tree.parents, own, strict=True):
+            above = 1.0 if parent == ROOT else survivals[parent]
+            survivals.append(above * FADE * one / max(1.0, totals[parent]))
+        return survivals
+
+    def _seconds(self, num_rows: int) -> float:
+        return max(self._step_costs.seconds(num_rows), 1e-6)
+
+    def _seconds_per_token(self, num_rows: int, hoped: float) -> float:
+        return self._seconds(round(num_rows + hoped)) / (num_rows + hoped)

@@ -1,0 +1,196 @@
+"""Drafts from a smaller causal model of the same tokenizer (Leviathan et al., 2023; Chen et al., 2023).
+
+It draws with the noise that the target will draw with, so that the two agree at every temperature as often as their
+distributions allow (Daliri et al., 2024). Beside each token of its chain the second choice is offered, where it is a
+likely one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+import torch
+
+from outrider.kernels.sample import sample
+from outrider.speculative.proposer import Draft, DraftRequest
+from outrider.speculative.tree import ROOT
+
+READ_AT_ONCE: Final = 1024  # tokens of all requests; a long prompt is read over several steps, without a draft
+MIN_CHAIN: Final = 0.3  # as likely as this the whole chain must be, by the model's own word, for it to go on
+MIN_SIBLING: Final = 0.1  # probability of a second choice that is offered
+
+
+class DraftModel(Protocol):
+    """A causal model with a cache that is laid out as the target's: the same blocks hold the same places."""
+
+    max_model_len: int
+    block_size: int
+
+    def forward(
+        self, block_ids: Sequence[Sequence[int]], spans: Sequence[range], token_ids: Sequence[int]
+    ) -> torch.Tensor:
+        """Reads the tokens of some places of several requests, one span of each.
+
+        Returns:
+            float32 logits (num_spans, vocab_size) behind the last place of each span
+        """
+        ...
+
+
+@dataclass(slots=True)
+class _Chain:
+    """What is drafted for one request in this step."""
+
+    request: DraftRequest
+    token_ids: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    siblings: list[tuple[int, int, float]] = field(default_factory=list)  # depth, token, score
+    probability: float = 1.0
+
+    @property
+    def goes_on(self) -> bool:
+        return len(self.token_ids) < self.request.max_tokens and self.probability >= MIN_CHAIN
+
+    def add(self, first: tuple[int, float], second: tuple[int, float] | None) -> None:
+        if second is not None and second[1] >= MIN_SIBLING:
+            self.siblings.append((len(self.token_ids), *second))
+        self.token_ids.append(first[0])
+        self.scores.append(first[1])
+        self.probability *= first[1]
+
+    def draft(self) -> Draft:
+        """The chain, then as many second choices as there is room for, the shallow ones first."""
+        siblings = self.siblings[: self.request.max_tokens - len(self.token_ids)]
+        chain = range(ROOT, len(self.token_ids) - 1)
+        return Draft(
+            (*self.token_ids, *(token_id for _, token_id, _ in siblings)),
+            (*chain, *(depth - 1 for depth, _, _ in siblings)) if siblings else None,
+            (*self.scores, *(score for _, _, score in siblings)),
+        )
+
+
+@dataclass(slots=True)
+class _Read:
+    """The cache of one request: the tokens of its first `length` places, then those that were drafted."""
+
+    epoch: int
+    length: int
+    num_whole: int  # leading blocks whose digests are noted
+    drafted: Sequence[int] = ()
+
+
+class DraftProposer:
+    """Drafts for all requests at once, one forward pass of the model per depth."""
+
+    def __init__(self, model: DraftModel) -> None:
+        self._model = model
+        self._read: dict[str, _Read] = {}
+        self._block_digests: dict[int, bytes] = {}  # of the blocks whose keys and values are all there
+
+    def propose(self, requests: Sequence[DraftRequest]) -> list[Draft]:
+        """The model's own continuations; none for a request whose text it has not read to the end yet."""
+        chains = [_Chain(request) for request in requests]
+        logits, active = self._catch_up([chain for chain in chains if self._has_room(chain.request)])
+        while active:
+            self._choose(active, logits)
+            going = [chain for chain in active if chain.goes_on]
+            if going:
+                logits = self._model.forward(
+                    [chain.request.block_ids for chain in going],
+                    [self._next_place(chain) for chain in going],
+                    [chain.token_ids[-1] for chain in going],
+                )
+            active = going
+        for chain in chains:
+            if chain.token_ids:  # the last one drafted was not read
+                self._read[chain.request.request_id].drafted = chain.token_ids[:-1]
+        return [chain.draft() for chain in chains]
+
+    def forget(self, request_id: str) -> None:
+        """Drops what is known of a request's cache."""
+        self._read.pop(request_id, None)
+
+    def _has_room(self, request: DraftRequest) -> bool:
+        return len(request.token_ids) + request.max_tokens <= self._model.max_model_len
+
+    @staticmethod
+    def _next_place(chain: _Chain) -> range:
+        place = len(chain.request.token_ids) + len(chain.token_ids) - 1
+        return range(place, place + 1)
+
+    def _catch_up(self, chains: Sequence[_Chain]) -> tuple[torch.Tensor, list[_Chain]]:
+        """Reads what is new; returns the logits behind the texts that are read to their ends, and their chains."""
+        left = READ_AT_ONCE
+        spans: list[range] = []
+        reading: list[_Chain] = []
+        for chain in chains:
+            length = len(chain.request.token_ids)
+            start = min(self._num_read(chain.request), length - 1)
+            stop = min(length, start + left)
+            if stop > start:
+                spans.append(range(start, stop))
+                reading.append(chain)
+                left -= stop - start
+        if not reading:
+            return torch.empty(0), []
+        logits = self._model.forward(
+            [chain.request.block_ids for chain in reading],
+            spans,
+            [
+                token_id
+                for chain, span in zip(reading, spans, strict=True)
+                for token_id in chain.request.token_ids[span.start : span.stop]
+            ],
+        )
+        for chain, span in zip(reading, spans, strict=True):
+            self._note(chain.request, span)
+        whole = [row for row, chain in enumerate(reading) if spans[row].stop == len(chain.request.token_ids)]
+        return logits[whole], [reading[row] for row in whole]
+
+    def _num_read(self, request: DraftRequest) -> int:
+        """How many leading places hold the keys and values of the request's own tokens."""
+        read = self._read.get(request.request_id)
+        if read is None or read.epoch != request.epoch:
+            shared = 0
+            for block, digest in zip(request.block_ids, request.digests, strict=False):
+                if self._block_digests.get(block) != digest:
+                    break
+                shared += 1
+            read = self._read[request.request_id] = _Read(request.epoch, shared * self._model.block_size, shared)
+        following = request.token_ids[read.length : read.length + len(read.drafted)]
+        for token_id, drafted in zip(following, read.drafted, strict=False):
+            if token_id != drafted:
+                break
+            read.length += 1
+        read.drafted = ()
+        return read.length
+
+    def _note(self, request: DraftRequest, span: range) -> None:
+        """Keeps in mind what a forward pass has written, and which blocks are whole."""
+        read, size = self._read[request.request_id], self._model.block_size
+        for index in range(span.start // size, -(-span.stop // size)):
+            self._block_digests.pop(request.block_ids[index], None)
+        read.length = span.stop
+        for index in range(read.num_whole, min(read.length // size, len(request.digests))):
+            self._block_digests[request.block_ids[index]] = request.digests[index]
+            read.num_whole = index + 1
+
+    @staticmethod
+    def _choose(chains: Sequence[_Chain], logits: torch.Tensor) -> None:
+        """Draws the next token of each chain from (num_chains, vocab_size), and one beside it."""
+        probabilities = logits.softmax(-1)
+        draws = [
+            replace(chain.request.draw, position=chain.request.draw.position + len(chain.token_ids)) for chain in chains
+        ]
+        others = logits.clone()
+        first = sample(logits, draws)
+        for row, token_id in enumerate(first):
+            if token_id is not None:
+                others[row, token_id] = -torch.inf
+        second = sample(others, draws)
+        for row, chain in enumerate(chains):
+            choices = [(one, float(probabilities[row, one])) for one in (first[row], second[row]) if one is not None]
+            if choices:
+                chain.add(choices[0], choices[1] if len(choices) > 1 else None)
+            else:  # no numbers: nothing is drafted behind this
+                chain.probability = 0.0
