@@ -14,7 +14,9 @@ from outrider.cli.train import Data, TargetPath, TemplateArguments, Threads, one
 def evaluate(
     target: TargetPath = None,
     draft: Annotated[Path | None, typer.Option(help="Folder of a draft model.")] = None,
-    eagle3: Annotated[Path | None, typer.Option(help="Folder of an EAGLE-3 head.")] = None,
+    eagle3: Annotated[
+        Path | None, typer.Option(help="Folder of an EAGLE head, of the first or the third kind.")
+    ] = None,
     medusa: Annotated[Path | None, typer.Option(help="Folder of Medusa heads.")] = None,
     data: Data = None,
     num_prompts: Annotated[int, typer.Option(min=1, help="Prompts of each kind.")] = 40,

@@ -1,29 +1,30 @@
 """Medusa heads: one small block per future token, all reading the target's last hidden state.
 
-Owns the module and its files. The paper is Cai et al., "Medusa: Simple LLM Inference Acceleration Framework with
-Multiple Decoding Heads", 2024. Written is the "version 2" format, whose heads share the target's output layer.
+Owns the module. The paper is Cai et al., "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding
+Heads", 2024. Files are in `medusa_checkpoint.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
 import torch
 from torch import nn
 from torch.nn.functional import silu
 
-from outrider.speculative.files import CheckpointError, read_config, read_tensors, write_checkpoint
-
-WEIGHTS: Final = "medusa_lm_head.safetensors"
-
 
 @dataclass(frozen=True, slots=True)
 class MedusaConfig:
-    """The shape of the heads; `hidden_size` is the target's."""
+    """The shape of the heads; `hidden_size` is the target's.
+
+    `output_size` counts the tokens that each head's own output layer guesses; None where the target's layer serves all.
+    With `has_token_map` these are some of the target's tokens, otherwise all.
+    """
 
     hidden_size: int
     num_heads: int = 4
     num_layers: int = 1
+    output_size: int | None = None
+    has_token_map: bool = False
 
 
 class ResBlock(nn.Module):
@@ -41,64 +42,40 @@ class ResBlock(nn.Module):
 
 
 class MedusaHeads(nn.ModuleList):
-    """Head i guesses token t + 2 + i from the hidden state that gives the target's own token t + 1."""
+    """Head i guesses token t + 2 + i from the hidden state that gives the target's own token t + 1.
+
+    `token_map` holds the target's ids of what the heads guess, (output_size,), or is None where that is all tokens.
+    """
+
+    token_map: torch.Tensor | None
 
     def __init__(self, config: MedusaConfig) -> None:
-        super().__init__(
-            nn.Sequential(*(ResBlock(config.hidden_size) for _ in range(config.num_layers)))
-            for _ in range(config.num_heads)
-        )
+        super().__init__(_make_head(config) for _ in range(config.num_heads))
         self.config = config
+        size = config.output_size if config.has_token_map else None
+        self.register_buffer("token_map", None if size is None else torch.arange(size))
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """What the target's output layer reads for each head.
+    def guesses(self, hidden: torch.Tensor, output: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Logits of each head in float32.
 
         Args:
             hidden: the target's hidden states behind its final norm, (num_tokens, hidden_size)
+            output: the target's output layer, such hidden states to logits; unused where the heads have their own
 
         Returns:
-            Shape (num_heads, num_tokens, hidden_size).
+            Shape (num_heads, num_tokens, output_size), or (num_heads, num_tokens, vocab_size) of the target's layer.
         """
-        return torch.stack([head(hidden) for head in self])
+        outputs = torch.stack([head(hidden) for head in self])
+        return (output(outputs) if self.config.output_size is None else outputs).float()
+
+    def to_target(self, choices: torch.Tensor) -> torch.Tensor:
+        """The target's ids of places in `guesses`."""
+        return choices if self.token_map is None else self.token_map[choices]
 
 
-def save_medusa(heads: MedusaHeads, folder: Path, target: str, card: str) -> None:
-    """Writes config.json and medusa_lm_head.safetensors, in bfloat16."""
-    config = {
-        "version": "2",
-        "base_model_name_or_path": target,
-        "medusa_num_heads": heads.config.num_heads,
-        "medusa_num_layers": heads.config.num_layers,
-        "hidden_size": heads.config.hidden_size,
-    }
-    tensors = {name: tensor.to(torch.bfloat16) for name, tensor in heads.state_dict().items()}
-    write_checkpoint(folder, config, tensors, card, WEIGHTS)
-
-
-def load_medusa(folder: Path) -> MedusaHeads:
-    """Heads in float32 from a "version 2" folder.
-
-    Raises:
-        CheckpointError: the folder holds other heads, or lacks something; the message names it.
-    """
-    written = read_config(folder)
-    tensors = read_tensors(folder)
-    num_heads, num_layers = written.get("medusa_num_heads"), written.get("medusa_num_layers")
-    first = tensors.get("0.0.linear.weight")
-    if not isinstance(num_heads, int) or not isinstance(num_layers, int) or first is None:
-        raise CheckpointError(f"`{folder}` does not hold Medusa heads with a shared output layer (version 2)")
-    heads = MedusaHeads(MedusaConfig(first.shape[0], num_heads, num_layers))
-    wanted = heads.state_dict()
-    different = [name for name in wanted if name not in tensors or tensors[name].shape != wanted[name].shape]
-    if different:
-        raise CheckpointError(
-            f"the Medusa heads `{folder}` lack `{different[0]}` of shape {tuple(wanted[different[0]].shape)}"
-        )
-    unknown = tensors.keys() - wanted.keys()
-    if unknown:
-        raise CheckpointError(
-            f"the Medusa heads `{folder}` have the tensor `{min(unknown)}`: only heads that share the target's output "
-            "layer (version 2) are supported"
-        )
-    heads.load_state_dict({name: tensors[name] for name in heads.state_dict()})
-    return heads.float()
+def _make_head(config: MedusaConfig) -> nn.Sequential:
+    """Blocks, and behind them the head's own output layer if there is one: so published files number them."""
+    head = nn.Sequential(*(ResBlock(config.hidden_size) for _ in range(config.num_layers)))
+    if config.output_size is not None:
+        head.append(nn.Linear(config.hidden_size, config.output_size, bias=False))
+    return head

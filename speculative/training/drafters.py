@@ -1,6 +1,6 @@
 """Drafters for the evaluation: each drafts along an answer that the target has already given.
 
-Owns how a speculator is run without a server, and which speculator fits which target.
+Owns how a speculator is run without a server.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +10,18 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import DynamicCache, PreTrainedModel
 
-from outrider.speculative.eagle3 import Eagle3Head, load_eagle3
+from outrider.speculative.eagle import EagleHead
+from outrider.speculative.eagle3 import Eagle3Head
+from outrider.speculative.eagle_checkpoint import load_eagle
 from outrider.speculative.files import CheckpointError
-from outrider.speculative.medusa import MedusaHeads, load_medusa
+from outrider.speculative.fit import check_eagle, check_medusa
+from outrider.speculative.medusa import MedusaHeads
+from outrider.speculative.medusa_checkpoint import load_medusa
 from outrider.speculative.ngram import NgramProposer
 from outrider.speculative.proposer import DraftRequest
 from outrider.speculative.training.evaluation import Drafter
 from outrider.speculative.training.target import Features, Target, load_model
+from outrider.speculative.vocabulary import Vocabulary, map_vocabularies
 
 
 def load_drafters(
@@ -31,16 +36,16 @@ def load_drafters(
     taps: tuple[int, ...] = ()
     if draft is not None:
         model, tokenizer = load_model(str(draft))
-        _check_draft(tokenizer.get_vocab(), str(draft), target)
+        _check_draft(model, tokenizer.get_vocab(), str(draft), target)
         drafters[f"draft (k={num_tokens})"] = ModelDrafter(model, num_tokens)
     if eagle3 is not None:
-        head = load_eagle3(eagle3, target.num_layers)
-        _check_eagle3(head, str(eagle3), target)
+        head = load_eagle(eagle3, target.num_layers)
+        check_eagle(head, str(eagle3), target.shape)
         taps = head.config.tap_layers
-        drafters[f"eagle3 (k={num_tokens})"] = Eagle3Drafter(head, target, num_tokens)
+        drafters[f"eagle3 (k={num_tokens})"] = EagleDrafter(head, target, num_tokens)
     if medusa is not None:
         heads = load_medusa(medusa)
-        _check_medusa(heads, str(medusa), target)
+        check_medusa(heads, str(medusa), target.shape)
         count = min(num_tokens, heads.config.num_heads)
         drafters[f"medusa (k={count})"] = MedusaDrafter(heads, target, count)
     return drafters, taps
@@ -102,10 +107,10 @@ class ModelDrafter:
             self._cache.crop(-surplus)
 
 
-class Eagle3Drafter:
-    """An EAGLE-3 head, greedy: the target's features of the past, its own features of what it drafts."""
+class EagleDrafter:
+    """An EAGLE head, greedy: the target's features of the past, its own features of what it drafts."""
 
-    def __init__(self, head: Eagle3Head, target: Target, num_tokens: int) -> None:
+    def __init__(self, head: EagleHead | Eagle3Head, target: Target, num_tokens: int) -> None:
         self._head = head.to(target.device).eval()
         self._target = target
         self._num_tokens = num_tokens
@@ -118,7 +123,8 @@ class Eagle3Drafter:
     def start(self, token_ids: Sequence[int], features: Features) -> None:
         """Reads the true features of all places once: a draft attends to those of its past alone."""
         self._ids = torch.tensor(token_ids, device=self._target.device)
-        fused = self._head.fuse(features.taps[0].float())
+        seen = features.taps if self._head.config.tap_layers else features.last
+        fused = self._head.fuse(seen[0].float())
         num_starts = len(token_ids) - 1
         remembered = _Remembered()
         self._outputs = self._head(
@@ -133,7 +139,8 @@ class Eagle3Drafter:
         """Depth 0 stands at the last true feature, that of token `length - 2` beside token `length - 1`."""
         drafted: list[int] = []
         for hidden in self._chain(length - 2, drafted):
-            drafted.append(int(self._head.target_ids[self._head.logits(hidden).argmax()]))  # noqa: PERF401 - read inside
+            best = self._head.guesses(hidden, self._target.logits).argmax()
+            drafted.append(int(self._head.to_target(best)))
         return drafted
 
     def outputs(self, start: int, token_ids: Sequence[int]) -> list[torch.Tensor]:
@@ -169,9 +176,9 @@ class MedusaDrafter:
     @torch.no_grad()
     def draft(self, length: int) -> list[int]:
         """Head i at the last token whose feature is known guesses token `length + i`."""
-        hidden = self._heads(self._last[length - 2 : length - 1].float()).to(self._last.dtype)  # (num_heads, 1, hidden)
-        guesses: list[int] = self._target.logits(hidden[:, 0]).argmax(-1).tolist()
-        return guesses[: self._num_tokens]
+        guesses = self._heads.guesses(self._last[length - 2 : length - 1].float(), self._target.logits)
+        best: list[int] = self._heads.to_target(guesses[:, 0].argmax(-1)).tolist()
+        return best[: self._num_tokens]
 
 
 class _Remembered:
@@ -190,51 +197,16 @@ class _Remembered:
         return out[0].transpose(0, 1)
 
 
-def _check_eagle3(head: Eagle3Head, folder: str, target: Target) -> None:
-    """Refuses a head that was made for another target.
-
-    Raises:
-        CheckpointError: names both sizes.
-    """
-    config = head.config
-    _check_same(folder, target, "hidden size", config.target_hidden_size, target.hidden_size)
-    _check_same(folder, target, "hidden size", config.hidden_size, target.hidden_size)
-    _check_same(folder, target, "vocabulary size", config.vocab_size, target.vocab_size)
-    if not all(0 <= layer < target.num_layers for layer in config.tap_layers):
-        raise CheckpointError(
-            f"the speculator `{folder}` reads the layers {config.tap_layers}, the target `{target.name}` has "
-            f"{target.num_layers}: use a speculator that was trained for this target"
-        )
-
-
-def _check_medusa(heads: MedusaHeads, folder: str, target: Target) -> None:
-    """Refuses heads that were made for another target.
-
-    Raises:
-        CheckpointError: names both sizes.
-    """
-    _check_same(folder, target, "hidden size", heads.config.hidden_size, target.hidden_size)
-
-
-def _check_draft(vocabulary: Mapping[str, int], folder: str, target: Target) -> None:
+def _check_draft(model: PreTrainedModel, vocabulary: Mapping[str, int], folder: str, target: Target) -> None:
     """Refuses a draft model of another tokenizer.
 
     Raises:
-        CheckpointError: names what differs.
+        CheckpointError: names both.
     """
-    own = target.tokenizer.get_vocab()
-    _check_same(folder, target, "vocabulary size", len(vocabulary), len(own))
-    for token, index in vocabulary.items():
-        if own.get(token) != index:
-            raise CheckpointError(
-                f"the tokenizer of the draft model `{folder}` differs from that of the target `{target.name}`: "
-                f"token {index} is {token!r} in one only"
-            )
-
-
-def _check_same(folder: str, target: Target, what: str, found: int, wanted: int) -> None:
-    if found != wanted:
+    size = model.config.get_text_config().vocab_size
+    own = Vocabulary(target.name, target.tokenizer.get_vocab(), target.vocab_size)
+    if not map_vocabularies(Vocabulary(folder, vocabulary, size), own).is_identity:
         raise CheckpointError(
-            f"the speculator `{folder}` has {what} {found}, the target `{target.name}` has {wanted}: "
-            "use a speculator that was trained for this target"
+            f"the tokenizer of the draft model `{folder}` differs from that of the target `{target.name}`: use a draft "
+            "model of the same tokenizer"
         )

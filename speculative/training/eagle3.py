@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn.functional import softmax
 
-from outrider.speculative.eagle3 import Eagle3Config, Eagle3Head, default_taps, save_eagle3
+from outrider.speculative.eagle3 import Eagle3Config, Eagle3Head, default_taps
+from outrider.speculative.eagle_checkpoint import save_eagle3
 from outrider.speculative.training.distillation import distil
 from outrider.speculative.training.loop import Outcome
 from outrider.speculative.training.samples import Sample

@@ -5,7 +5,8 @@ from typing import Final
 
 import torch
 
-from outrider.speculative.medusa import MedusaConfig, MedusaHeads, save_medusa
+from outrider.speculative.medusa import MedusaConfig, MedusaHeads
+from outrider.speculative.medusa_checkpoint import save_medusa
 from outrider.speculative.training.distillation import distil
 from outrider.speculative.training.loop import Outcome
 from outrider.speculative.training.steps import Batch

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from outrider.speculative.files import CheckpointError
+from outrider.speculative.fit import TargetShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,11 @@ class Target:
         return device
 
     @property
+    def shape(self) -> TargetShape:
+        """What a speculator must fit."""
+        return TargetShape(self.name, self.hidden_size, self.vocab_size, self.num_layers)
+
+    @property
     def output_layer(self) -> nn.Module:
         """Hidden states behind the final norm to logits."""
         layer: nn.Module = self.model.get_output_embeddings()
@@ -77,8 +83,8 @@ class Target:
 
     @torch.no_grad()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits in float32 of hidden states behind the final norm: (..., vocab_size)."""
-        return self.scores(hidden)
+        """Logits in float32 of hidden states behind the final norm, in any dtype: (..., vocab_size)."""
+        return self.scores(hidden.to(self.model.dtype))
 
     def scores(self, hidden: torch.Tensor) -> torch.Tensor:
         """As `logits`, with gradients to the hidden states."""

@@ -1,15 +1,18 @@
 """The modules and their files: names and shapes of published checkpoints, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from outrider.speculative.eagle3 import Eagle3Config, Eagle3Head, default_taps, load_eagle3, save_eagle3
+from outrider.speculative.eagle3 import Eagle3Config, Eagle3Head, default_taps
+from outrider.speculative.eagle_checkpoint import load_eagle, save_eagle3
 from outrider.speculative.files import CheckpointError
-from outrider.speculative.medusa import MedusaConfig, MedusaHeads, load_medusa, save_medusa
+from outrider.speculative.medusa import MedusaConfig, MedusaHeads
+from outrider.speculative.medusa_checkpoint import load_medusa, save_medusa
 
 CONFIG = Eagle3Config(
     hidden_size=32,
@@ -73,7 +76,7 @@ def test_an_eagle3_head_comes_back(tmp_path: Path) -> None:
     head = a_head()
     save_eagle3(head, tmp_path, "card")
 
-    loaded = load_eagle3(tmp_path, 4)
+    loaded = load_eagle(tmp_path, 4)
 
     assert head.config == loaded.config
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in head.state_dict().items())
@@ -89,16 +92,16 @@ def test_the_speculators_format_is_read(tmp_path: Path) -> None:
     outer = {"draft_vocab_size": 40, "eagle_aux_hidden_state_layer_ids": [1, 2, 3], "transformer_layer_config": written}
     (tmp_path / "config.json").write_text(json.dumps(outer))
 
-    assert head.config == load_eagle3(tmp_path, 4).config
+    assert head.config == load_eagle(tmp_path, 4).config
 
 
 def test_a_whole_vocabulary_needs_no_map(tmp_path: Path) -> None:
     """Heads that guess every token are published without d2t and t2d."""
-    head = Eagle3Head(Eagle3Config(**{**_as_dict(CONFIG), "draft_vocab_size": 100}))
+    head = Eagle3Head(replace(CONFIG, draft_vocab_size=100))
     save_eagle3(head, tmp_path, "card")
 
     assert "d2t" not in load_file(tmp_path / "model.safetensors")
-    assert load_eagle3(tmp_path, 4).target_ids.tolist() == list(range(100))
+    assert load_eagle(tmp_path, 4).target_ids.tolist() == list(range(100))
 
 
 def test_shallow_targets_have_three_different_taps() -> None:
@@ -133,10 +136,10 @@ def test_an_untrained_medusa_head_repeats_the_target() -> None:
     """The paper's start: each block is the identity."""
     hidden = torch.randn(3, 16)
 
-    assert torch.equal(MedusaHeads(MedusaConfig(16))(hidden), hidden.expand(4, 3, 16))
+    assert torch.equal(MedusaHeads(MedusaConfig(16)).guesses(hidden, lambda x: x), hidden.expand(4, 3, 16))
 
 
-@pytest.mark.parametrize("load", [lambda folder: load_eagle3(folder, 4), load_medusa])
+@pytest.mark.parametrize("load", [lambda folder: load_eagle(folder, 4), load_medusa])
 def test_a_folder_without_a_configuration_is_refused(load, tmp_path: Path) -> None:
     """The file that is missing is named."""
     with pytest.raises(CheckpointError, match=r"config\.json"):
@@ -151,7 +154,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "model.safetensors")
 
     with pytest.raises(CheckpointError, match=r"lacks the tensor `fc\.weight`"):
-        load_eagle3(tmp_path, 4)
+        load_eagle(tmp_path, 4)
 
 
 def test_layers_that_are_not_named_are_those_of_the_paper(tmp_path: Path) -> None:
@@ -161,7 +164,7 @@ def test_layers_that_are_not_named_are_those_of_the_paper(tmp_path: Path) -> Non
     del written["eagle_config"]
     (tmp_path / "config.json").write_text(json.dumps(written))
 
-    assert load_eagle3(tmp_path, 32).config.tap_layers == (2, 16, 29)
+    assert load_eagle(tmp_path, 32).config.tap_layers == (2, 16, 29)
 
 
 @pytest.mark.parametrize("flag", ["fc_norm", "norm_output", "norm_before_fc"])
@@ -172,17 +175,7 @@ def test_other_kinds_of_eagle3_are_refused_by_name(flag: str, tmp_path: Path) ->
     (tmp_path / "config.json").write_text(json.dumps({**written, flag: True}))
 
     with pytest.raises(CheckpointError, match=flag):
-        load_eagle3(tmp_path, 4)
-
-
-def test_medusa_heads_with_output_layers_are_refused(tmp_path: Path) -> None:
-    """Without them they would guess something else."""
-    save_medusa(MedusaHeads(MedusaConfig(16)), tmp_path, "some/target", "card")
-    path = tmp_path / "medusa_lm_head.safetensors"
-    save_file({**load_file(path), "0.1.weight": torch.zeros(3, 16)}, path)
-
-    with pytest.raises(CheckpointError, match=r"0\.1\.weight"):
-        load_medusa(tmp_path)
+        load_eagle(tmp_path, 4)
 
 
 def test_a_shape_that_the_configuration_does_not_mean_is_refused(tmp_path: Path) -> None:
@@ -192,7 +185,7 @@ def test_a_shape_that_the_configuration_does_not_mean_is_refused(tmp_path: Path)
     (tmp_path / "config.json").write_text(json.dumps({**written, "intermediate_size": 65}))
 
     with pytest.raises(CheckpointError, match=r"\(64, 32\).*\(65, 32\)"):
-        load_eagle3(tmp_path, 4)
+        load_eagle(tmp_path, 4)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"\xff" * 64])
@@ -202,8 +195,4 @@ def test_damaged_weights_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
 
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-        load_eagle3(tmp_path, 4)
-
-
-def _as_dict(config: Eagle3Config) -> dict:
-    return {name: getattr(config, name) for name in config.__slots__}
+        load_eagle(tmp_path, 4)

@@ -8,11 +8,12 @@ import pytest
 import torch
 from tiny_target import counting
 
-from outrider.speculative.eagle3 import load_eagle3
-from outrider.speculative.medusa import load_medusa
+from outrider.speculative.eagle import EagleConfig, EagleHead
+from outrider.speculative.eagle_checkpoint import load_eagle
+from outrider.speculative.medusa_checkpoint import load_medusa
 from outrider.speculative.training import loop
 from outrider.speculative.training.draft import DraftObjective
-from outrider.speculative.training.drafters import Eagle3Drafter, MedusaDrafter, ModelDrafter
+from outrider.speculative.training.drafters import EagleDrafter, MedusaDrafter, ModelDrafter
 from outrider.speculative.training.eagle3 import DEPTH, Eagle3Objective, frequent_tokens, unroll
 from outrider.speculative.training.evaluation import measure
 from outrider.speculative.training.loop import Objective, Plan, Progress, Run
@@ -185,7 +186,7 @@ def test_training_unrolls_as_drafting_does(target: Target, samples: list[Sample]
     head = learner.module
     ids = torch.tensor([samples[0].token_ids])
     taps = target.observe(ids, head.config.tap_layers)
-    drafter = Eagle3Drafter(head, target, DEPTH)
+    drafter = EagleDrafter(head, target, DEPTH)
     drafter.start(samples[0].token_ids, taps)
     first = 5
 
@@ -216,6 +217,21 @@ def test_a_draft_that_is_the_target_is_always_right(target: Target, samples: lis
     assert table.steps == sum(-(-(sum(sample.learned) - 1) // 4) for sample in samples)
 
 
+def test_an_eagle1_head_drafts_with_the_targets_output_layer(target: Target, samples: list[Sample]) -> None:
+    """One that hands on the hidden state it reads drafts what the target says there, again and again."""
+    size = target.hidden_size
+    shape = {"hidden_size": size, "intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 2}
+    head = EagleHead(EagleConfig(**shape, head_dim=8, vocab_size=target.vocab_size))
+    state = {name: torch.zeros_like(tensor) for name, tensor in head.state_dict().items()}
+    head.load_state_dict({**state, "fc.weight": torch.cat((torch.zeros(size, size), torch.eye(size)), dim=1)})
+    ids = samples[0].token_ids
+    features = target.observe(torch.tensor([ids]))
+    drafter = EagleDrafter(head, target, 3)
+    drafter.start(ids, features)
+
+    assert 3 * [int(target.logits(features.last[0, 6]).argmax())] == drafter.draft(8)
+
+
 @KINDS
 def test_a_trained_speculator_beats_an_untrained_one(
     kind: str, target: Target, samples: list[Sample], tmp_path: Path
@@ -229,7 +245,7 @@ def test_a_trained_speculator_beats_an_untrained_one(
             run.train(quiet)
         run.finish("card")
         drafter = {
-            "eagle3": lambda: Eagle3Drafter(load_eagle3(tmp_path, target.num_layers), target, 4),
+            "eagle3": lambda: EagleDrafter(load_eagle(tmp_path, target.num_layers), target, 4),
             "medusa": lambda: MedusaDrafter(load_medusa(tmp_path), target, 4),
             "draft": lambda: ModelDrafter(type(target.model).from_pretrained(tmp_path), 4),
         }[kind]()
