@@ -35,7 +35,7 @@ from outrider.engine.protocol import (
     TokenDelta,
     TokenLogprobs,
 )
-from outrider.engine.runner import ModelRunner
+from outrider.engine.runner import ModelRunner, StepOutput
 from outrider.engine.sampler import Sampler
 from outrider.engine.scheduler import Scheduler, StepRow
 from outrider.engine.sequence import Sequence
@@ -83,7 +83,7 @@ class EngineCore:
         self.default_sampling = loaded.default_sampling
         available = available_bytes(model.device)
         encode = _encoder(folder)
-        speculators = Speculators(config, model)
+        speculators = Speculators(config, folder, model)
         block_bytes = model.kv_bytes(BLOCK_SIZE) + speculators.kv_bytes(BLOCK_SIZE)
         num_blocks = num_kv_blocks(config, self.max_model_len, block_bytes, available)
         self.kv_bytes = num_blocks * block_bytes
@@ -185,10 +185,10 @@ class EngineCore:
         self._drafting.fill(ending, sum(row.num_tokens for row in rows))
         drafted = time.monotonic()
         masks = fill_masks(ending, self.vocab_size)
-        logits, prompt_logits = self._runner.run(rows)
-        prompt_logprobs(rows, prompt_logits)
-        drawn = draw(self._sampler, ending, logits, masks)
-        deltas = ended + self._commit_all(rows, ending, drawn, started)
+        output = self._runner.run(rows)
+        prompt_logprobs(rows, output.prompt_logits)
+        drawn = draw(self._sampler, ending, output.logits, masks)
+        deltas = ended + self._commit_all(rows, ending, drawn, output, started)
         self._num_steps += 1
         now = time.monotonic()
         self._step_seconds += now - started
@@ -242,7 +242,7 @@ class EngineCore:
         return grammar
 
     def _commit_all(
-        self, rows: list[StepRow], ending: list[StepRow], drawn: list[DrawnRow], started: float
+        self, rows: list[StepRow], ending: list[StepRow], drawn: list[DrawnRow], output: StepOutput, started: float
     ) -> list[TokenDelta]:
         for row in rows:
             sequence = row.sequence
@@ -254,6 +254,8 @@ class EngineCore:
         outcomes = [self._settle(row, mine) for row, mine in zip(ending, drawn, strict=True)]
         # Before anything is published: what others may read must lie where it belongs, of requests that end, too.
         self._runner.move([(outcome.row, outcome.computed) for outcome in outcomes])
+        computed = {outcome.row.sequence.request_id: outcome.computed for outcome in outcomes}
+        self._drafting.observe(computed, rows, output)
         return [self._report(outcome) for outcome in outcomes]
 
     def _settle(self, row: StepRow, drawn: DrawnRow) -> Outcome:

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
+import torch
+
+from outrider.engine.runner import StepOutput
 from outrider.engine.sampler import SampleRow
 from outrider.engine.scheduler import StepRow
-from outrider.speculative.controller import Candidate, Controller
+from outrider.speculative.controller import Batch, Candidate, Controller
 from outrider.speculative.costs import Costs
-from outrider.speculative.proposer import Draft, DraftCounts, DraftRequest, Proposer
+from outrider.speculative.proposer import Draft, DraftCounts, DraftRequest, Features, Observer, Proposer
 from outrider.speculative.tree import MAX_NODES, TokenTree, is_sound, merge
 
 logger = logging.getLogger("outrider.engine")
@@ -33,6 +36,7 @@ class Drafting:
     def __init__(self, proposers: Mapping[str, Proposer], vocab_size: int, step_costs: Costs) -> None:
         """The model knows tokens below `vocab_size`; `step_costs` are those of its steps, as measured beforehand."""
         self._proposers: dict[str, Proposer] = {}
+        self._observers: dict[str, Observer] = {}
         self._vocab_size = vocab_size
         self._controller = Controller(step_costs)
         self._offers: dict[str, _Offer] = {}  # of this step, by request
@@ -43,6 +47,8 @@ class Drafting:
     def add(self, name: str, proposer: Proposer) -> None:
         """Adds a proposer, to be asked behind the others."""
         self._proposers[name] = proposer
+        if isinstance(proposer, Observer):
+            self._observers[name] = proposer
         self._controller.add(name)
         self.totals[name] = DraftCounts()
 
@@ -68,6 +74,7 @@ class Drafting:
         }
         if not drafted:
             return
+        batch = Batch(num_rows, len(rows))
         offers: dict[str, dict[str, Draft]] = {request_id: {} for request_id in drafted}
         asked: dict[str, list[str]] = {request_id: [] for request_id in drafted}
         hoped: dict[str, float] = {}
@@ -75,7 +82,7 @@ class Drafting:
             allowed = {key: row for key, row in drafted.items() if name in row.sequence.speculation.methods}
             by_choice = [key for key, row in allowed.items() if row.sequence.speculation.auto]
             if by_choice:
-                chosen = set(self._controller.ask(name, by_choice, num_rows, hoped))
+                chosen = set(self._controller.ask(name, by_choice, batch, hoped))
                 allowed = {key: row for key, row in allowed.items() if key in chosen or key not in by_choice}
             if not allowed:
                 continue
@@ -94,7 +101,7 @@ class Drafting:
             tree = merge(ranked, MAX_NODES)
             self._offers[key] = _Offer(tree, tuple(asked[key]))
             candidates.append(Candidate(key, tree, row.max_draft_tokens, speculation.min_probability, speculation.auto))
-        for candidate, nodes in zip(candidates, self._controller.cut(candidates, num_rows), strict=True):
+        for candidate, nodes in zip(candidates, self._controller.cut(candidates, batch), strict=True):
             drafted[candidate.request_id].draft = candidate.tree.only(nodes)
 
     def count(self, row: StepRow, accepted: SequenceOf[int], emitted: SequenceOf[int]) -> None:
@@ -110,6 +117,35 @@ class Drafting:
             num_accepted = sum(name in row.draft.origins[node] for node in accepted)
             for counts in (sequence.draft_counts.setdefault(name, DraftCounts()), self.totals[name]):
                 counts.add(num_drafted, num_accepted)
+
+    def observe(self, outcomes: Mapping[str, SequenceOf[int]], rows: SequenceOf[StepRow], output: StepOutput) -> None:
+        """Gives the proposers that read the target's features those of a step.
+
+        Args:
+            outcomes: by request, for the rows that reach their end, the accepted nodes whose keys and values count
+            rows: of the step, with their sequences as they are behind it
+            output: of the model on these rows
+        """
+        if not self._observers:
+            return
+        found: dict[str, list[Features]] = {name: [] for name in self._observers}
+        first_row = first_logit = 0
+        for row in rows:
+            sequence = row.sequence
+            nodes = outcomes.get(sequence.request_id, ())
+            names = [name for name in self._observers if name in sequence.speculation.methods]
+            if names:
+                one = _features(row, nodes, output, first_row, first_logit)
+                for name in names:
+                    found[name].append(one)
+            first_row += row.num_tokens + len(row.draft)
+            first_logit += 1 + len(row.draft) if sequence.request_id in outcomes else 0
+        for name, features in found.items():
+            if features:
+                try:
+                    self._observers[name].observe(features)
+                except Exception:  # the boundary: as where it proposes
+                    logger.exception("proposer %s cannot read the step's features", name)
 
     def learn_step(self, num_rows: int, seconds: float) -> None:
         """Tells the controller how long a step took, without its drafting."""
@@ -137,6 +173,22 @@ class Drafting:
             else:
                 logger.error("proposer %s offers no tree of tokens: it is left out of this step", name)
         return found
+
+
+def _features(row: StepRow, nodes: SequenceOf[int], output: StepOutput, first_row: int, first_logit: int) -> Features:
+    """Of one row; its tokens and nodes lie from `first_row` on, what can be drawn behind it from `first_logit` on."""
+    sequence = row.sequence
+    taps = None
+    if output.taps is not None:
+        behind = first_row + row.num_tokens
+        taps = output.taps[first_row:behind]
+        if nodes:
+            taps = torch.cat((taps, output.taps[[behind + node for node in nodes]]))
+    hidden = None
+    if sequence.num_computed == len(sequence.token_ids) - 1:
+        hidden = output.hidden[first_logit + (1 + nodes[-1] if nodes else 0)]
+    start = sequence.num_computed - row.num_tokens - len(nodes)
+    return Features(sequence.request_id, start, sequence.num_computed, sequence.num_preemptions, taps, hidden)
 
 
 def _request(row: StepRow) -> DraftRequest:

@@ -1,6 +1,7 @@
-"""Turns a step's rows into tensors, runs the model on them, and returns the logits that the step needs."""
+"""Turns a step's rows into tensors, runs the model on them, and returns what the step needs."""
 
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 
 import torch
 
@@ -10,20 +11,29 @@ from outrider.engine.models.served_model import ServedModel
 from outrider.engine.scheduler import StepRow
 
 
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """Of a step's rows: float32 logits and, in the model's dtype, what speculators read.
+
+    `logits` and `hidden` have, for each row that reaches its end, in order, one behind the sequence's newest token and
+    one behind each drafted node; `prompt_logits` those of the rows' `prompt_places`, in order; `taps` those of every
+    computed token and drafted node, in order.
+    """
+
+    logits: torch.Tensor  # (num_logit_rows, vocab_size)
+    prompt_logits: torch.Tensor  # (num_prompt_places, vocab_size)
+    hidden: torch.Tensor  # (num_logit_rows, hidden_size), as in `ModelOutput`
+    taps: torch.Tensor | None  # (num_rows, num_taps * hidden_size), as in `ModelOutput`
+
+
 class ModelRunner:
     """Runs steps on one model whose cache is allocated."""
 
     def __init__(self, model: ServedModel) -> None:
         self._model = model
 
-    def run(self, rows: SequenceOf[StepRow]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes the rows' tokens and drafts.
-
-        Returns:
-            two tensors of float32 logits, (num_logit_rows, vocab_size). The first: for each row that reaches its end,
-            in order, one behind the sequence's newest token and one behind each drafted node. The second: those of
-            the rows' `prompt_places`, in order.
-        """
+    def run(self, rows: SequenceOf[StepRow]) -> StepOutput:
+        """Computes the rows' tokens and drafts."""
         token_ids: list[int] = []
         spans: list[range] = []
         logit_rows: list[int] = []
@@ -40,8 +50,10 @@ class ModelRunner:
         blocks, trees = [row.sequence.block_ids for row in rows], [row.draft for row in rows]
         batch, positions = make_batch(blocks, spans, device, self._model.tile_size, trees)
         wanted = torch.tensor([*logit_rows, *prompt_rows] or [0]).to(device)
-        logits = self._model.forward(torch.tensor(token_ids).to(device), positions, batch, wanted)
-        return logits[: len(logit_rows)], logits[len(logit_rows) :][: len(prompt_rows)]
+        output = self._model.forward(torch.tensor(token_ids).to(device), positions, batch, wanted)
+        count = len(logit_rows)
+        prompt_logits = output.logits[count:][: len(prompt_rows)]
+        return StepOutput(output.logits[:count], prompt_logits, output.hidden[:count], output.taps)
 
     def move(self, moves: SequenceOf[tuple[StepRow, SequenceOf[int]]]) -> None:
         """Moves the keys and values of accepted nodes to where their tokens' places are, behind what was computed.

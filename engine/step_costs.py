@@ -35,8 +35,8 @@ def measure_steps(model: ServedModel, num_blocks: int) -> Costs:
                 block_ids, [range(context - 1, context)] * size, model.device, model.tile_size
             )
             token_ids = torch.zeros(size, dtype=torch.int64, device=model.device)
-            logits = model.forward(token_ids, positions, batch, torch.arange(size, device=model.device))
-            logits.argmax(-1).tolist()  # waits for a GPU
+            output = model.forward(token_ids, positions, batch, torch.arange(size, device=model.device))
+            output.logits.argmax(-1).tolist()  # waits for a GPU
             times.append(time.perf_counter() - started)
         measured[size] = min(times)
     return Costs(measured)

@@ -25,10 +25,11 @@ struct layer {
     void *key_cache, *value_cache;
     int64_t window; /* as in attention.h */
     int64_t rotates; /* 0 for a layer without rotary positions */
+    int64_t tap;     /* its place among the tapped layers, -1 for none */
 };
 
 struct decoder {
-    int64_t dtype, hidden_size, intermediate_size, num_layers, rotary_dim, vocab_size;
+    int64_t dtype, hidden_size, intermediate_size, num_layers, num_taps, rotary_dim, vocab_size;
     float norm_epsilon, rotary_scale, embedding_scale, residual_scale, logit_scale;
     struct attention attention;
     const void *embedding;  /* (vocab_size, hidden_size) */
@@ -46,6 +47,8 @@ struct rows {
     const uint64_t *ancestors; /* as paged_attention.c has them */
     const int64_t *write_block, *write_offset;
     float *logits;  /* (num_logit_rows, vocab_size) */
+    void *hidden;   /* (num_logit_rows, hidden_size) behind the final norm */
+    char *taps;     /* (num_rows, num_taps, hidden_size) the residual stream before tapped layers, or NULL */
     char *scratch;  /* outrider_decoder_scratch bytes */
 };
 
@@ -241,6 +244,13 @@ INLINE void place_row(const struct decoder *d, const struct layer *layer, const 
     }
 }
 
+/* Keeps the residual stream of a row as a tap of the model's dtype. */
+INLINE void keep_tap(const float *residual, void *tap, int64_t size, const int dtype) {
+    int64_t i = 0;
+    for (; i + LANES <= size; i += LANES) store(tap, i, load(residual, i, FLOAT32), dtype);
+    for (; i < size; i++) store_one(tap, i, residual[i], dtype);
+}
+
 INLINE void run(const struct decoder *d, const struct rows *rows, const struct buffers *b, struct worker *w,
                 const int dtype) {
     const struct attention *whole = &d->attention;
@@ -262,11 +272,16 @@ INLINE void run(const struct decoder *d, const struct rows *rows, const struct b
         const struct layer *layer = d->layers + l;
         struct attention a = *whole;
         a.window = layer->window;
-        #define NORMALISE(weight) \
-            FOR_UNITS(row, n) \
-                normalise(b->hidden + row * hidden, weight, (char *)b->normed + row * hidden * BYTES(dtype), hidden, \
-                          d->norm_epsilon, dtype);
-        NORMALISE(layer->attention_norm)
+        #define NORMALISE(row, weight) \
+            normalise(b->hidden + row * hidden, weight, (char *)b->normed + row * hidden * BYTES(dtype), hidden, \
+                      d->norm_epsilon, dtype)
+        FOR_UNITS(row, n) {
+            NORMALISE(row, layer->attention_norm);
+            if (layer->tap >= 0) {
+                char *tap = rows->taps + (row * d->num_taps + layer->tap) * hidden * BYTES(dtype);
+                keep_tap(b->hidden + row * hidden, tap, hidden, dtype);
+            }
+        }
         meet(w);
         project(w, b->normed, &layer->query_key_value, b->mixed, n, 1.0f, 0, dtype);
         meet(w);
@@ -282,7 +297,7 @@ INLINE void run(const struct decoder *d, const struct rows *rows, const struct b
         meet(w);
         project(w, b->attended, &layer->attention_output, b->hidden, n, d->residual_scale, 1, dtype);
         meet(w);
-        NORMALISE(layer->mlp_norm)
+        FOR_UNITS(row, n) NORMALISE(row, layer->mlp_norm);
         meet(w);
         activate(w, b->normed, &layer->gate_up, b->activated, n, d->intermediate_size, dtype);
         meet(w);
@@ -291,9 +306,9 @@ INLINE void run(const struct decoder *d, const struct rows *rows, const struct b
     }
     FOR_UNITS(index, rows->num_logit_rows)
         normalise(b->hidden + rows->logit_rows[index] * hidden, d->final_norm,
-                  (char *)b->normed + index * hidden * BYTES(dtype), hidden, d->norm_epsilon, dtype);
+                  (char *)rows->hidden + index * hidden * BYTES(dtype), hidden, d->norm_epsilon, dtype);
     meet(w);
-    project(w, b->normed, &d->output, rows->logits, rows->num_logit_rows, d->logit_scale, 0, dtype);
+    project(w, rows->hidden, &d->output, rows->logits, rows->num_logit_rows, d->logit_scale, 0, dtype);
 }
 
 static int64_t aligned(int64_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
@@ -327,5 +342,18 @@ void outrider_decoder_run(const struct decoder *d, const struct rows *rows, int6
         struct worker w = {&team, omp_get_num_threads(), 0};
         if (d->dtype == BFLOAT16) run(d, rows, &b, &w, BFLOAT16);
         else run(d, rows, &b, &w, FLOAT32);
+    }
+}
+
+/* The output layer alone: logits (num_rows, vocab_size) of hidden states (num_rows, hidden_size) as `run` gives them. */
+void outrider_decoder_output(const struct decoder *d, const void *hidden, float *logits, int64_t num_rows,
+                             int64_t num_threads) {
+    struct team team;
+    memset(&team, 0, sizeof team);
+    #pragma omp parallel num_threads((int)num_threads)
+    {
+        struct worker w = {&team, omp_get_num_threads(), 0};
+        if (d->dtype == BFLOAT16) project(&w, hidden, &d->output, logits, num_rows, d->logit_scale, 0, BFLOAT16);
+        else project(&w, hidden, &d->output, logits, num_rows, d->logit_scale, 0, FLOAT32);
     }
 }

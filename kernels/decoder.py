@@ -12,9 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from outrider.kernels.build import load_library
+from outrider.kernels.decoder_structs import DecoderWeights, Layer, Matrix, Rows
 from outrider.kernels.linear import LinearWeights, Projection, gate_and_up, project
+from outrider.kernels.model_output import ModelOutput
 from outrider.kernels.paged_attention import DTYPES, AttentionBatch, AttentionShape, KvCache, tree_addresses
 
 
@@ -91,12 +94,19 @@ class Decoder:
         self._scratch_bytes = library.outrider_decoder_scratch
         self._scratch_bytes.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
         self._scratch_bytes.restype = ctypes.c_int64
-        self._vocab_size = shape.vocab_size
+        self._output = library.outrider_decoder_output
+        self._output.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 2
+        self._output.restype = None
+        # OpenMP keeps its number of threads by calling thread; a model keeps the one that it was made with, so that a
+        # small one beside a large one has its own.
+        self._num_threads = torch.get_num_threads()
+        self._shape = shape
+        self._embedding = embedding
         # C holds addresses only: these live as long as the decoder.
-        self._tensors: list[object] = [shape, embedding, final_norm]
+        self._tensors: list[object] = [final_norm]
         packed = [self._packed(layer) for layer in layers]
-        self._layers = (_Layer * len(packed))(*packed)
-        self._decoder = _Decoder(
+        self._layers = (Layer * len(packed))(*packed)
+        self._decoder = DecoderWeights(
             dtype=DTYPES[shape.dtype],
             hidden_size=shape.hidden_size,
             intermediate_size=shape.intermediate_size,
@@ -131,24 +141,30 @@ class Decoder:
         self._decoder.attention.is_int8 = caches[0].keys.dtype == torch.int8
         self._caches = tuple(caches)
 
-    def forward(self, token_ids: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor) -> torch.Tensor:
+    def tap(self, layers: Sequence[int]) -> None:
+        """Has `forward` give the inputs of these layers, in ascending order."""
+        for index, layer in enumerate(self._layers):
+            layer.tap = layers.index(index) if index in layers else -1
+        self._decoder.num_taps = len(layers)
+
+    def forward(self, token_ids: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor) -> ModelOutput:
         """Runs the rows and writes their keys and values.
 
         Args:
             token_ids: (num_rows,) int64
             batch: where the rows belong
             logit_rows: (num_logit_rows,) int64, the rows whose logits are wanted, at most num_rows
-
-        Returns:
-            float32 logits (num_logit_rows, vocab_size)
         """
         num_rows = len(token_ids)
         needed = self._scratch_bytes(ctypes.byref(self._decoder), num_rows, None, None)
         if needed > len(self._scratch):
             self._scratch = torch.empty(needed, dtype=torch.uint8)
-        logits = torch.empty(len(logit_rows), self._vocab_size)
+        shape, num_taps = self._shape, self._decoder.num_taps
+        logits = torch.empty(len(logit_rows), shape.vocab_size)
+        hidden = torch.empty(len(logit_rows), shape.hidden_size, dtype=shape.dtype)
+        taps = torch.empty(num_rows, num_taps * shape.hidden_size, dtype=shape.dtype) if num_taps else None
         self._decoder.attention.max_blocks = batch.block_table.shape[1]
-        rows = _Rows(
+        rows = Rows(
             num_rows,
             len(logit_rows),
             token_ids.data_ptr(),
@@ -160,14 +176,27 @@ class Decoder:
             batch.write_block.data_ptr(),
             batch.write_offset.data_ptr(),
             logits.data_ptr(),
+            hidden.data_ptr(),
+            None if taps is None else taps.data_ptr(),
             self._scratch.data_ptr(),
         )
-        # OpenMP keeps its number of threads by calling thread, torch for the process.
-        self._run(ctypes.byref(self._decoder), ctypes.byref(rows), torch.get_num_threads())
+        self._run(ctypes.byref(self._decoder), ctypes.byref(rows), self._num_threads)
+        return ModelOutput(logits, hidden, taps)
+
+    def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Rows (n, hidden_size) of the embedding for token ids (n,) int64, without the shape's `embedding_scale`."""
+        return nn.functional.embedding(token_ids, self._embedding)
+
+    def output_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`forward`'s logits (n, vocab_size) float32 of its hidden states (n, hidden_size), in the model's dtype."""
+        assert hidden.dtype == self._shape.dtype
+        hidden = hidden.contiguous()
+        logits = torch.empty(len(hidden), self._shape.vocab_size)
+        self._output(ctypes.byref(self._decoder), hidden.data_ptr(), logits.data_ptr(), len(hidden), self._num_threads)
         return logits
 
-    def _packed(self, layer: DecoderLayer) -> "_Layer":
-        return _Layer(
+    def _packed(self, layer: DecoderLayer) -> Layer:
+        return Layer(
             attention_norm=self._address(layer.attention_norm),
             mlp_norm=self._address(layer.mlp_norm),
             query_norm=self._address(layer.query_norm),
@@ -178,76 +207,15 @@ class Decoder:
             down=self._matrix(project(layer.down)),
             window=layer.window or 0,
             rotates=layer.rotates,
+            tap=-1,
         )
 
-    def _matrix(self, projection: Projection) -> "_Matrix":
+    def _matrix(self, projection: Projection) -> Matrix:
         panels, bias = self._address(projection.panels), self._address(projection.bias)
-        return _Matrix(panels, bias, projection.num_inputs, projection.num_outputs)
+        return Matrix(panels, bias, projection.num_inputs, projection.num_outputs)
 
     def _address(self, tensor: torch.Tensor | None) -> int | None:
         if tensor is None:
             return None
         self._tensors.append(tensor)
         return tensor.data_ptr()
-
-
-class _Matrix(ctypes.Structure):
-    _fields_ = (
-        ("panels", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-        ("num_inputs", ctypes.c_int64),
-        ("num_outputs", ctypes.c_int64),
-    )
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "query_norm", "key_norm")),
-        *((name, _Matrix) for name in ("query_key_value", "attention_output", "gate_up", "down")),
-        ("key_cache", ctypes.c_void_p),
-        ("value_cache", ctypes.c_void_p),
-        ("window", ctypes.c_int64),
-        ("rotates", ctypes.c_int64),
-    )
-
-
-class _Decoder(ctypes.Structure):
-    _fields_ = (
-        *(
-            (name, ctypes.c_int64)
-            for name in ("dtype", "hidden_size", "intermediate_size", "num_layers", "rotary_dim", "vocab_size")
-        ),
-        *(
-            (name, ctypes.c_float)
-            for name in ("norm_epsilon", "rotary_scale", "embedding_scale", "residual_scale", "logit_scale")
-        ),
-        ("attention", AttentionShape),
-        ("embedding", ctypes.c_void_p),
-        ("frequency", ctypes.c_void_p),
-        ("final_norm", ctypes.c_void_p),
-        ("output", _Matrix),
-        ("layers", ctypes.c_void_p),
-    )
-
-
-class _Rows(ctypes.Structure):
-    _fields_ = (
-        ("num_rows", ctypes.c_int64),
-        ("num_logit_rows", ctypes.c_int64),
-        *(
-            (name, ctypes.c_void_p)
-            for name in (
-                "token_ids",
-                "logit_rows",
-                "row_position",
-                "row_sequence",
-                "block_table",
-                "first",
-                "ancestors",
-                "write_block",
-                "write_offset",
-                "logits",
-                "scratch",
-            )
-        ),
-    )

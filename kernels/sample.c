@@ -141,8 +141,8 @@ INLINE void draw_block(const float *logit, int64_t first, float top, float inver
     }
 }
 
-static int64_t draw_token(const float *logit, int64_t vocab_size, struct best leader, float inverse,
-                          const struct stream *stream) {
+static struct best draw_token(const float *logit, int64_t vocab_size, struct best leader, float inverse,
+                              const struct stream *stream) {
     const float top = leader.value;
     uint32_t word[WORDS];
     philox((uint32_t)(leader.token / WORDS), stream, word);
@@ -152,13 +152,13 @@ static int64_t draw_token(const float *logit, int64_t vocab_size, struct best le
     float rest[BLOCK];
     for (int i = 0; i < BLOCK; i++) rest[i] = first + i < vocab_size ? logit[first + i] : -INFINITY;
     if (first < vocab_size) draw_block(rest, first, top, inverse, stream, &best);
-    return best.token;
+    return best;
 }
 
-/* One row's token, NONE where there is none. */
-static int64_t draw_row(float *logit, int64_t vocab_size, const struct draw *d, const struct scratch *scratch) {
+/* One row's token, NONE where there is none; its value, where it was drawn with noise, counts from the leader's score. */
+static struct best draw_row(float *logit, int64_t vocab_size, const struct draw *d, const struct scratch *scratch) {
     const struct best best = leader(logit, vocab_size);
-    if (best.token == NONE || d->temperature == 0.0f) return best.token;
+    if (best.token == NONE || d->temperature == 0.0f) return best;
     const struct stream stream = {d->seed, (uint64_t)d->position};
     const float inverse = 1.0f / d->temperature;
     if (!has_filter(d, vocab_size) && !d->keeps_scores) return draw_token(logit, vocab_size, best, inverse, &stream);
@@ -183,7 +183,69 @@ int outrider_sample(float *logits, const struct draw *draws, int64_t *drawn, int
         failed = !scratch;
         #pragma omp for schedule(dynamic, 1)
         for (int64_t row = 0; row < num_rows; row++)
-            if (!failed) drawn[row] = draw_row(logits + row * vocab_size, vocab_size, draws + row, scratch);
+            if (!failed) drawn[row] = draw_row(logits + row * vocab_size, vocab_size, draws + row, scratch).token;
+    }
+    return failed ? -1 : 0;
+}
+
+/* Of exp(score - top), over all scores. */
+static float sum_weights(const float *score, int64_t size, float top) {
+    v16f sum = {0};
+    int64_t t = 0;
+    for (; t + LANES <= size; t += LANES) {
+        const v16f gap = load(score, t, FLOAT32) - top;
+        sum += choose(gap > broadcast(-87.0f), exp_lanes(gap), broadcast(0.0f));
+    }
+    float total = sum_lanes(sum);
+    for (; t < size; t++) total += expf(score[t] - top);
+    return total;
+}
+
+/* What would be drawn if the tokens before were forbidden, `count` times, and how likely each seems. */
+static void draw_several(float *logit, int64_t vocab_size, const struct draw *d, int64_t count, int64_t *tokens,
+                         float *chances, const struct scratch *scratch) {
+    float forbidden[64], values[64];
+    const struct best best = leader(logit, vocab_size);
+    const float total = best.token == NONE ? 1.0f : sum_weights(logit, vocab_size, best.value);
+    float noisy_total = 0.0f, top = 0.0f;
+    int64_t found = 0;
+    for (; found < count; found++) {
+        const struct best next = draw_row(logit, vocab_size, d, scratch);
+        tokens[found] = next.token;
+        if (next.token == NONE) break;
+        forbidden[found] = logit[next.token];
+        logit[next.token] = -INFINITY;
+        /* Values of one draw count from its own leader, which falls when that is drawn. */
+        values[found] = next.value;
+        if (d->temperature != 0.0f) {
+            uint32_t word[WORDS];
+            philox((uint32_t)(next.token / WORDS), &(struct stream){d->seed, (uint64_t)d->position}, word);
+            values[found] = (forbidden[found] - best.value) / d->temperature + gumbel(word[next.token % WORDS]);
+        }
+        if (found == 0) top = values[0];
+        noisy_total += expf(values[found] - top);
+    }
+    for (int64_t i = 0; i < found; i++) {
+        logit[tokens[i]] = forbidden[i];
+        chances[i] = d->temperature == 0.0f ? expf(forbidden[i] - best.value) / total
+                                            : expf(values[i] - top) / noisy_total;
+    }
+    for (int64_t i = found; i < count; i++) tokens[i] = NONE, chances[i] = 0.0f;
+}
+
+/* tokens and chances (num_rows, count), count at most 64. Returns 0, or -1 without the memory for it. */
+int outrider_sample_several(float *logits, const struct draw *draws, int64_t count, int64_t *tokens, float *chances,
+                            int64_t num_rows, int64_t vocab_size, int64_t num_threads) {
+    int failed = 0;
+    #pragma omp parallel num_threads((int)num_threads) if (num_rows > 1) reduction(| : failed)
+    {
+        struct scratch *scratch = own_scratch(vocab_size);
+        failed = !scratch;
+        #pragma omp for schedule(dynamic, 1)
+        for (int64_t row = 0; row < num_rows; row++)
+            if (!failed)
+                draw_several(logits + row * vocab_size, vocab_size, draws + row, count, tokens + row * count,
+                             chances + row * count, scratch);
     }
     return failed ? -1 : 0;
 }

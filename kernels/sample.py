@@ -47,6 +47,42 @@ def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | None]:
     return _sample_on_gpu(logits, draws) if logits.is_cuda else sample_reference(logits, draws)
 
 
+def sample_several(logits: torch.Tensor, draws: Sequence[Draw], count: int) -> list[list[tuple[int, float]]]:
+    """For each row the tokens that would be drawn one after the other if those before were forbidden.
+
+    With each comes how likely it seems, from 0 to 1: at temperature 0 its share of the softmax; else its share of the
+    softmax over the returned tokens' scores with their noise, which tells how far the first is ahead of the others. A
+    row has fewer than `count` where nothing more can be drawn.
+
+    Args:
+        logits: as for `sample`, and left as they are
+        draws: one per row; none keeps scores
+        count: 1 to 64
+    """
+    kernel = _several_kernel() if logits.device.type == "cpu" else None
+    return several_reference(logits, draws, count) if kernel is None else _several_in_c(kernel, logits, draws, count)
+
+
+def several_reference(logits: torch.Tensor, draws: Sequence[Draw], count: int) -> list[list[tuple[int, float]]]:
+    """The definition of `sample_several`."""
+    left = logits.clone()
+    tokens: list[list[int]] = [[] for _ in draws]
+    for _ in range(count):
+        for row, token_id in enumerate(sample(left.clone(), draws)):
+            if token_id is not None:
+                tokens[row].append(token_id)
+                left[row, token_id] = -torch.inf
+    shares = logits.softmax(-1)
+    found: list[list[tuple[int, float]]] = []
+    for row, (draw, mine) in enumerate(zip(draws, tokens, strict=True)):
+        chances = shares[row, mine]
+        if draw.temperature > 0 and mine:
+            noise = torch.from_numpy(gumbel(draw.seed, draw.position, np.array(mine))).to(logits.device)
+            chances = (logits[row, mine] / draw.temperature + noise).softmax(-1)
+        found.append(list(zip(mine, chances.tolist(), strict=True)))
+    return found
+
+
 def sample_reference(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | None]:
     """The definition of `sample`, in torch and numpy."""
     is_usable = logits.amax(dim=-1).isfinite().tolist()  # no for NaN, for infinity, and where all is forbidden
@@ -102,20 +138,40 @@ class _Draw(ctypes.Structure):
     )
 
 
-def _sample_in_c(kernel: "ctypes._NamedFuncPointer", logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | None]:
-    if not logits.is_contiguous() or logits.dtype != torch.float32:
-        raise ValueError(f"sample takes contiguous float32 logits, not {logits.dtype} of strides {logits.stride()}")
-    num_rows, vocab_size = logits.shape
-    asked = (_Draw * num_rows)(
+def _structs(draws: Sequence[Draw]) -> "ctypes.Array[_Draw]":
+    return (_Draw * len(draws))(
         *(
             _Draw(one.seed, one.position, one.top_k, one.top_p, one.min_p, one.temperature, one.keeps_scores)
             for one in draws
         )
     )
+
+
+def _check(logits: torch.Tensor) -> None:
+    if not logits.is_contiguous() or logits.dtype != torch.float32:
+        raise ValueError(f"sample takes contiguous float32 logits, not {logits.dtype} of strides {logits.stride()}")
+
+
+def _sample_in_c(kernel: "ctypes._NamedFuncPointer", logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | None]:
+    _check(logits)
+    num_rows, vocab_size = logits.shape
     drawn = (ctypes.c_int64 * num_rows)()
-    if kernel(logits.data_ptr(), asked, drawn, num_rows, vocab_size, torch.get_num_threads()) != 0:
+    if kernel(logits.data_ptr(), _structs(draws), drawn, num_rows, vocab_size, torch.get_num_threads()) != 0:
         raise MemoryError(f"sample has no memory for {vocab_size} scores a thread")
     return [None if token_id < 0 else token_id for token_id in drawn]
+
+
+def _several_in_c(
+    kernel: "ctypes._NamedFuncPointer", logits: torch.Tensor, draws: Sequence[Draw], count: int
+) -> list[list[tuple[int, float]]]:
+    _check(logits)
+    num_rows, vocab_size = logits.shape
+    tokens, chances = (ctypes.c_int64 * (num_rows * count))(), (ctypes.c_float * (num_rows * count))()
+    num_threads = torch.get_num_threads()
+    if kernel(logits.data_ptr(), _structs(draws), count, tokens, chances, num_rows, vocab_size, num_threads) != 0:
+        raise MemoryError(f"sample has no memory for {vocab_size} scores a thread")
+    places = [range(row * count, (row + 1) * count) for row in range(num_rows)]
+    return [[(tokens[place], chances[place]) for place in mine if tokens[place] >= 0] for mine in places]
 
 
 def _sample_on_gpu(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | None]:
@@ -154,5 +210,22 @@ def _cpu_kernel() -> "ctypes._NamedFuncPointer | None":
         return None
     function = library.outrider_sample
     function.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 3
+    function.restype = ctypes.c_int
+    return function
+
+
+@functools.cache
+def _several_kernel() -> "ctypes._NamedFuncPointer | None":
+    library = load_library("sample")
+    if library is None:
+        return None
+    function = library.outrider_sample_several
+    function.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        *[ctypes.c_void_p] * 2,
+        *[ctypes.c_int64] * 3,
+    ]
     function.restype = ctypes.c_int
     return function

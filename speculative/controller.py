@@ -16,7 +16,7 @@ from outrider.speculative.tree import ROOT, TokenTree
 FIRST_HOPE: Final = 2.0  # tokens that a proposer is expected to give before it has been tried
 MEMORY: Final = 0.2  # weight of the newest step in what a proposer gave one request
 SHARED_MEMORY: Final = 0.02  # the same over all requests, from which a new request starts
-MARGIN: Final = 1.1  # by this much a proposer must pay for itself
+MARGIN: Final = 1.02  # by this much a proposer must make the batch faster
 FIRST_PAUSE: Final = 16  # steps until a proposer that did not pay is tried again; twice as many each time
 LONGEST_PAUSE: Final = 256
 FADE: Final = 0.999  # keeps a node behind its parent where both are certain
@@ -66,6 +66,14 @@ class Candidate:
     is_auto: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A step without any drafts."""
+
+    num_rows: int  # that it computes, of prompts too
+    num_requests: int  # that get a token
+
+
 class Controller:
     """Learns from every step what each proposer is worth, for each request."""
 
@@ -89,57 +97,62 @@ class Controller:
         """Whether every proposer of a request is paused in this step, so that nobody need be asked."""
         return self._step < self._rests.get(request_id, 0)
 
-    def ask(self, name: str, request_ids: Sequence[str], num_rows: int, hoped: Mapping[str, float]) -> list[str]:
+    def ask(self, name: str, request_ids: Sequence[str], batch: Batch, hoped: Mapping[str, float]) -> list[str]:
         """For which requests a proposer is worth its time in this step.
 
         Args:
             name: of the proposer
             request_ids: those that allow it
-            num_rows: that the step computes without any drafts
+            batch: of the step
             hoped: tokens that each request's drafts so far are expected to give; 0 where left out
         """
-        experience = self._experiences[name]
-        gains: list[tuple[float, str]] = []
-        asked: list[str] = []
-        per_token = self._seconds_per_token(num_rows, sum(hoped.values()))
-        per_row = self._step_costs.seconds(num_rows + 4) - self._step_costs.seconds(num_rows)
+        more: list[tuple[float, str]] = []
+        probed: list[str] = []
         for request_id in request_ids:
             arm = self._arm(request_id, name)
-            if arm.is_paused:
-                if self._step >= arm.next_try:
-                    arm.is_paused = False
-                    asked.append(request_id)
-                continue
-            more = arm.expected - hoped.get(request_id, 0.0)
-            gains.append((more * per_token - (arm.expected + 1.0) * per_row / 4, request_id))
-        gains.sort(key=lambda pair: -pair[0])  # stable: equal ones in the order of the requests
-        total, best, count = 0.0, 0.0, 0
-        for index, (gain, _) in enumerate(gains):
-            total += gain
-            profit = total - MARGIN * experience.costs.seconds(len(asked) + index + 1)
-            if profit > best:
-                best, count = profit, index + 1
-        for _, request_id in gains[count:]:
-            self._pause(self._arm(request_id, name))
-        for _, request_id in gains[:count]:
-            self._arm(request_id, name).pause = FIRST_PAUSE
+            if not arm.is_paused:
+                more.append((arm.expected - hoped.get(request_id, 0.0), request_id))
+            elif self._step >= arm.next_try:
+                arm.is_paused = False
+                probed.append(request_id)
+        more.sort(key=lambda pair: -pair[0])  # stable: equal ones in the order of the requests
+        count = self._count_worth([one for one, _ in more], self._experiences[name].costs, batch, sum(hoped.values()))
+        for index, (_, request_id) in enumerate(more):
+            arm = self._arm(request_id, name)
+            if index < count:
+                arm.pause = FIRST_PAUSE
+            else:
+                self._pause(arm)
         for request_id in request_ids:
             arms = self._arms[request_id].values()
             self._rests[request_id] = min(arm.next_try if arm.is_paused else 0 for arm in arms)
-        chosen = {*asked, *(request_id for _, request_id in gains[:count])}
+        chosen = {*probed, *(request_id for _, request_id in more[:count])}
         return [request_id for request_id in request_ids if request_id in chosen]
+
+    def _count_worth(self, more: Sequence[float], costs: Costs, batch: Batch, hoped: float) -> int:
+        """How many of the requests, which a proposer gives so many tokens more, make the batch's tokens fastest."""
+        tokens, rows = batch.num_requests + hoped, batch.num_rows + hoped
+        best, count = MARGIN * tokens / self._seconds(round(rows)), 0
+        for index, one in enumerate(more, 1):
+            tokens += one
+            rows += max(0.0, one) + 1.0  # a draft ends with a token that is not accepted
+            rate = tokens / (self._seconds(round(rows)) + costs.seconds(index))
+            if rate > best:
+                best, count = rate, index
+        return count
 
     def hope(self, request_id: str, tree: TokenTree) -> float:
         """How many of a tree's tokens are expected to be drawn."""
         return sum(self._survivals(request_id, tree))
 
-    def cut(self, candidates: Sequence[Candidate], num_rows: int) -> list[list[int]]:
+    def cut(self, candidates: Sequence[Candidate], batch: Batch) -> list[list[int]]:
         """The nodes of each tree that are worth verifying, each behind its parent.
 
         Args:
             candidates: of this step
-            num_rows: that the step computes without any drafts
+            batch: of the step
         """
+        num_rows = batch.num_rows
         kept: list[list[int]] = [[] for _ in candidates]
         ranked: list[tuple[float, int, int]] = []  # survival, candidate, node
         for index, candidate in enumerate(candidates):
@@ -152,7 +165,7 @@ class Controller:
                 kept[index] = [node for _, node in likely]
                 num_rows += len(likely)
         ranked.sort(key=lambda one: (-one[0], one[1], one[2]))
-        tokens = float(len(candidates))
+        tokens = float(batch.num_requests)
         best, count = tokens / self._seconds(num_rows), 0
         for place, (survival, _, _) in enumerate(ranked, 1):
             tokens += survival
@@ -245,6 +258,3 @@ class Controller:
 
     def _seconds(self, num_rows: int) -> float:
         return max(self._step_costs.seconds(num_rows), 1e-6)
-
-    def _seconds_per_token(self, num_rows: int, hoped: float) -> float:
-        return self._seconds(round(num_rows + hoped)) / (num_rows + hoped)

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import torch
 
-from outrider.kernels.sample import sample
+from outrider.kernels.sample import sample_several
 from outrider.speculative.proposer import Draft, DraftRequest
 from outrider.speculative.tree import ROOT
 
@@ -178,18 +178,10 @@ class DraftProposer:
     @staticmethod
     def _choose(chains: Sequence[_Chain], logits: torch.Tensor) -> None:
         """Draws the next token of each chain from (num_chains, vocab_size), and one beside it."""
-        probabilities = logits.softmax(-1)
         draws = [
             replace(chain.request.draw, position=chain.request.draw.position + len(chain.token_ids)) for chain in chains
         ]
-        others = logits.clone()
-        first = sample(logits, draws)
-        for row, token_id in enumerate(first):
-            if token_id is not None:
-                others[row, token_id] = -torch.inf
-        second = sample(others, draws)
-        for row, chain in enumerate(chains):
-            choices = [(one, float(probabilities[row, one])) for one in (first[row], second[row]) if one is not None]
+        for chain, choices in zip(chains, sample_several(logits, draws, 2), strict=True):
             if choices:
                 chain.add(choices[0], choices[1] if len(choices) > 1 else None)
             else:  # no numbers: nothing is drafted behind this

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
+
+import torch
 
 from outrider.kernels.sample import Draw
 
@@ -51,6 +53,23 @@ class Draft:
     scores: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the target has computed in a step for one request's own tokens, at the places from `start` to `stop` - 1.
+
+    `taps`: the inputs of the tapped layers, side by side, (num_places, num_taps * target_hidden_size), where any are
+    tapped; `hidden`: what the output layer reads at the last place, (target_hidden_size,), where a token was drawn
+    behind it. `epoch` as in `DraftRequest`.
+    """
+
+    request_id: str
+    start: int
+    stop: int
+    epoch: int
+    taps: torch.Tensor | None
+    hidden: torch.Tensor | None
+
+
 class Proposer(Protocol):
     """Guesses what comes next. A guess can be wrong at no cost but time: the engine verifies every token."""
 
@@ -60,6 +79,15 @@ class Proposer(Protocol):
 
     def forget(self, request_id: str) -> None:
         """Drops what is kept for a request that ended; an unknown one is fine."""
+        ...
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """A proposer that reads the target's features."""
+
+    def observe(self, features: Sequence[Features]) -> None:
+        """Takes in what a step has computed for the requests that allow this proposer."""
         ...
 
 

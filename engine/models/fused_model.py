@@ -4,7 +4,7 @@ Owns which models those are and where their weights are found. It trusts nothing
 those of the modules it was made from.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +12,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from outrider.engine.config import BLOCK_SIZE
+from outrider.engine.models.served_model import check_taps
 from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape, can_decode
 from outrider.kernels.linear import LinearWeights
+from outrider.kernels.model_output import ModelOutput
 from outrider.kernels.move_kv import move_kv
 from outrider.kernels.paged_attention import DTYPES, AttentionBatch, allocate_kv, kv_token_bytes
 from outrider.kernels.tiles import prefill_tile_size
@@ -54,6 +56,7 @@ class FusedModel:
         self.kv_dtype = self.dtype
         self.num_layers: int = config.num_hidden_layers
         self.is_batch_invariant = False  # the loader measures it
+        self.tap_layers: tuple[int, ...] = ()
         self.vocab_size: int = config.vocab_size
         self.max_model_len: int = config.max_position_embeddings
         self.num_kv_heads: int = config.num_key_value_heads
@@ -111,9 +114,22 @@ class FusedModel:
         positions: torch.Tensor,  # noqa: ARG002 - the batch has them
         batch: AttentionBatch,
         logit_rows: torch.Tensor,
-    ) -> torch.Tensor:
-        """As `PagedModel.forward`."""
+    ) -> ModelOutput:
+        """As `ServedModel.forward`."""
         return self._decoder.forward(token_ids, batch, logit_rows)
+
+    def tap(self, layers: Sequence[int]) -> None:
+        """As `ServedModel.tap`."""
+        self.tap_layers = check_taps(layers, self.num_layers)
+        self._decoder.tap(self.tap_layers)
+
+    def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """As `ServedModel.embed`."""
+        return self._decoder.embed(token_ids)
+
+    def output_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """As `ServedModel.output_logits`."""
+        return self._decoder.output_logits(hidden)
 
 
 def _decoder_type(device: torch.device) -> "type[Decoder | GpuDecoder]":

@@ -301,7 +301,8 @@ def _run_in_chunks(paged: ServedModel, prompts: list[torch.Tensor], size: int) -
         chunks = [prompt[start : start + size] for prompt in prompts]
         spans = [range(start, start + len(chunk)) for chunk in chunks]
         batch, positions = make_batch(block_ids, spans, paged.device, paged.tile_size)
-        logits = paged.forward(torch.cat(chunks), positions, batch, torch.arange(len(positions), device=paged.device))
-        for mine, piece in zip(pieces, logits.split([len(chunk) for chunk in chunks]), strict=True):
+        every = torch.arange(len(positions), device=paged.device)
+        output = paged.forward(torch.cat(chunks), positions, batch, every)
+        for mine, piece in zip(pieces, output.logits.split([len(chunk) for chunk in chunks]), strict=True):
             mine.append(piece)
     return [torch.cat(mine) for mine in pieces]

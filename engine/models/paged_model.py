@@ -4,7 +4,7 @@ Tokens of all sequences are flattened into one row, `input_ids (1, num_tokens)`.
 know of sequences is attention, so that is what is replaced, through transformers' `AttentionInterface`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -12,6 +12,8 @@ from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 from outrider.engine.errors import UnsupportedAttentionError
 from outrider.engine.models.latent_attention import LatentModel, take_latent_layers
+from outrider.engine.models.observed_module import ObservedModule
+from outrider.kernels.model_output import ModelOutput
 from outrider.kernels.move_kv import move_kv
 from outrider.kernels.paged_attention import (
     AttentionBatch,
@@ -124,6 +126,7 @@ class PagedModel:
         self.device: torch.device = module.device
         self.num_layers: int = config.num_hidden_layers
         self.is_batch_invariant = False  # the loader measures it
+        self.tap_layers: tuple[int, ...] = ()
         self.vocab_size: int = config.vocab_size
         self.max_model_len: int = config.max_position_embeddings
         self.num_kv_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -136,6 +139,7 @@ class PagedModel:
             if hasattr(layer, "layer_idx"):
                 setattr(layer, LAYER_ATTRIBUTE, self.attention)
         self.attention.latents = take_latent_layers(module, module.dtype)
+        self._observed = ObservedModule(module)
 
     def kv_bytes(self, num_tokens: int) -> int:
         """Bytes that the keys and values of so many tokens take."""
@@ -163,15 +167,26 @@ class PagedModel:
     @torch.inference_mode()
     def forward(
         self, token_ids: torch.Tensor, positions: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor
-    ) -> torch.Tensor:
+    ) -> ModelOutput:
         """As `ServedModel.forward`."""
         self.attention.batch = batch
         self.attention.num_forwards += 1
         try:
-            output = self.module(
-                input_ids=token_ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=logit_rows
-            )
+            return self._observed.forward(token_ids, positions, logit_rows)
         finally:
             self.attention.batch = None
-        logits: torch.Tensor = output.logits[0].float()
-        return logits
+
+    def tap(self, layers: Sequence[int]) -> None:
+        """As `ServedModel.tap`."""
+        self._observed.tap(layers)
+        self.tap_layers = tuple(layers)
+
+    @torch.inference_mode()
+    def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """As `ServedModel.embed`."""
+        return self._observed.embed(token_ids)
+
+    @torch.inference_mode()
+    def output_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """As `ServedModel.output_logits`."""
+        return self._observed.output_logits(hidden)

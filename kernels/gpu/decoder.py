@@ -8,10 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch.nn.functional import embedding as embedding_rows
 from torch.nn.functional import linear
 
 from outrider.kernels.decoder import DecoderLayer, DecoderShape
 from outrider.kernels.linear import LinearWeights
+from outrider.kernels.model_output import ModelOutput
 from outrider.kernels.paged_attention import AttentionBatch, AttentionOptions, KvCache, paged_attention
 from outrider.kernels.rows import RotaryOptions, add_rms_norm, rotate_and_write, silu_and_multiply
 from outrider.kernels.tiles import Tiles
@@ -41,6 +43,7 @@ class GpuDecoder:
         self._embedding = embedding
         self._final_norm = final_norm
         self._output = output
+        self._tap_layers: tuple[int, ...] = ()
         self._caches: list[KvCache] = []
         self._graphs: dict[tuple[int, int], _DecodeGraph] = {}
 
@@ -50,7 +53,12 @@ class GpuDecoder:
         assert len(self._caches) == len(self._layers)
         self._graphs = {}
 
-    def forward(self, token_ids: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor) -> torch.Tensor:
+    def tap(self, layers: Sequence[int]) -> None:
+        """As `Decoder.tap`; graphs that give others are dropped."""
+        self._tap_layers = tuple(layers)
+        self._graphs = {}
+
+    def forward(self, token_ids: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor) -> ModelOutput:
         """As `Decoder.forward`, all tensors on the GPU."""
         num_rows = len(token_ids)
         is_decode = batch.tiles is not None and batch.tiles.max_rows == 1 and batch.tree is None
@@ -59,19 +67,25 @@ class GpuDecoder:
         key = graph_rows(num_rows), 1 << (batch.block_table.shape[1] - 1).bit_length()
         if key not in self._graphs:
             self._graphs[key] = _DecodeGraph(self, *key)
-        return self._graphs[key].replay(token_ids, batch)[logit_rows]
+        every = self._graphs[key].replay(token_ids, batch)
+        taps = None if every.taps is None else every.taps[:num_rows].clone()
+        return ModelOutput(every.logits[logit_rows], every.hidden[logit_rows], taps)
 
-    def compute(self, token_ids: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor) -> torch.Tensor:
+    def compute(self, token_ids: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor) -> ModelOutput:
         """`forward`, kernel by kernel."""
         shape = self._shape
         num_rows, epsilon, dtype = len(token_ids), shape.norm_epsilon, shape.dtype
         residual = self._embedding[token_ids].float() * shape.embedding_scale  # (num_rows, hidden_size)
         x: torch.Tensor | None = None  # what is still to be added to it
-        for one, cache in zip(self._layers, self._caches, strict=True):
+        num_taps = len(self._tap_layers)
+        taps = residual.new_empty(num_rows, num_taps, shape.hidden_size, dtype=dtype) if num_taps else None
+        for index, (one, cache) in enumerate(zip(self._layers, self._caches, strict=True)):
             layer = one.weights
             normed = add_rms_norm(
                 x, residual, layer.attention_norm, epsilon, residual_scale=shape.residual_scale, dtype=dtype
             )
+            if taps is not None and index in self._tap_layers:
+                taps[:, self._tap_layers.index(index)] = residual
             heads = linear(normed, layer.query_key_value.weight, layer.query_key_value.bias)
             query = normed.new_empty(num_rows, shape.num_heads, shape.head_dim)
             rotate_and_write(heads, query, cache.keys, cache.values, batch, one.rotary)
@@ -83,11 +97,19 @@ class GpuDecoder:
             x = linear(silu_and_multiply(linear(normed, one.gate_and_up)), layer.down.weight, layer.down.bias)
         assert x is not None
         wanted = residual[logit_rows]  # a copy
-        normed = add_rms_norm(
+        hidden = add_rms_norm(
             x[logit_rows], wanted, self._final_norm, epsilon, residual_scale=shape.residual_scale, dtype=dtype
         )
-        logits = linear(normed, self._output.weight, self._output.bias).float()
-        return logits if shape.logit_scale == 1.0 else logits * shape.logit_scale
+        return ModelOutput(self.output_logits(hidden), hidden, None if taps is None else taps.flatten(1))
+
+    def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """As `Decoder.embed`."""
+        return embedding_rows(token_ids, self._embedding)
+
+    def output_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """As `Decoder.output_logits`."""
+        logits = linear(hidden, self._output.weight, self._output.bias).float()
+        return logits if self._shape.logit_scale == 1.0 else logits * self._shape.logit_scale
 
 
 def graph_rows(num_rows: int) -> int:
@@ -132,10 +154,10 @@ class _DecodeGraph:
         torch.cuda.current_stream(device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._logits = decoder.compute(self._token_ids, self._batch, every)
+            self._output = decoder.compute(self._token_ids, self._batch, every)
 
-    def replay(self, token_ids: torch.Tensor, batch: AttentionBatch) -> torch.Tensor:
-        """Logits of all rows of the graph, which the next replay overwrites."""
+    def replay(self, token_ids: torch.Tensor, batch: AttentionBatch) -> ModelOutput:
+        """Of all rows of the graph; the next replay overwrites it."""
         num_rows, num_blocks = batch.block_table.shape
         mine, tiles = self._batch, self._batch.tiles
         assert tiles is not None
@@ -148,7 +170,7 @@ class _DecodeGraph:
         tiles.num_rows[:num_rows].fill_(1)
         tiles.num_rows[num_rows:].fill_(0)
         self._graph.replay()
-        return self._logits
+        return self._output
 
 
 def _gpu_layer(shape: DecoderShape, layer: DecoderLayer) -> _GpuLayer:

@@ -170,14 +170,14 @@ def test_a_request_whose_numbers_break_fails_alone(make_core) -> None:
     run_model = core._runner.run
 
     def run_with_nan(rows):
-        logits, prompt_logits = run_model(rows)
+        output = run_model(rows)
         place = 0
         for row in rows:
             if row.reaches_end:
                 if row.sequence.request_id == "nan":
-                    logits[place] = float("nan")
+                    output.logits[place] = float("nan")
                 place += 1 + len(row.draft)
-        return logits, prompt_logits
+        return output
 
     core._runner.run = run_with_nan
     deltas = run_deltas(core, [*items, broken_row])

@@ -1,10 +1,8 @@
 """Each family computes what transformers' own modules compute, whatever the rows it is computed with."""
 
-from typing import Any
-
 import pytest
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from families import FAMILIES, LATENTS, ROUTED_EXPERTS, SIZES, run, run_in_chunks, save_random
 
 from outrider.engine.config import BLOCK_SIZE
 from outrider.engine.errors import LoadError
@@ -12,95 +10,8 @@ from outrider.engine.models.fused_model import FAMILIES as FUSED
 from outrider.engine.models.fused_model import FusedModel
 from outrider.engine.models.loader import load_model
 from outrider.engine.models.paged_model import PagedModel
-from outrider.engine.models.served_model import ServedModel
 from outrider.kernels.linear import can_pack
-from outrider.kernels.paged_attention import AttentionBatch
 
-SIZES = {
-    "vocab_size": 128,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.1,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-LOCAL_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
-NARROW_EXPERTS = EXPERTS | {"moe_intermediate_size": 32}
-ROUTED_EXPERTS = {
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 32,
-    "n_group": 1,
-    "topk_group": 1,
-    "first_k_dense_replace": 1,
-    "n_shared_experts": 1,
-}
-LATENTS = {
-    "num_key_value_heads": 4,
-    "q_lora_rank": 24,
-    "kv_lora_rank": 16,
-    "qk_nope_head_dim": 16,
-    "qk_rope_head_dim": 8,
-    "v_head_dim": 24,
-    "head_dim": 8,
-}
-WINDOW = {"sliding_window": 8}
-# Family, and what its configuration needs beside the sizes.
-FAMILIES: dict[str, dict[str, Any]] = {
-    "apertus": {},
-    "arcee": {},
-    "axk1": ROUTED_EXPERTS | LATENTS,
-    "cohere": {},
-    "cohere2": WINDOW,
-    "deepseek_v2": ROUTED_EXPERTS | LATENTS,
-    "deepseek_v3": ROUTED_EXPERTS | LATENTS,
-    "ernie4_5": {},
-    "exaone4": WINDOW,
-    "gemma": {},
-    "gemma2": WINDOW | {"query_pre_attn_scalar": 16, "attn_logit_softcapping": 2.0},
-    "gemma3_text": WINDOW | {"query_pre_attn_scalar": 16},
-    "glm": {},
-    "glm4": {},
-    "glm4_moe": ROUTED_EXPERTS,
-    "glm4_moe_lite": ROUTED_EXPERTS | LATENTS,
-    "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, "num_key_value_heads": 4},
-    "gpt_neox": {"num_key_value_heads": 4},
-    "gpt_oss": LOCAL_EXPERTS | WINDOW,
-    "granite": {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "logits_scaling": 2.0},
-    "granitemoe": LOCAL_EXPERTS,
-    "helium": {},
-    "hunyuan_v1_dense": {},
-    "llama": {},
-    "minicpm3": LATENTS,
-    "minimax_m2": LOCAL_EXPERTS | {"rotary_dim": 8},
-    "mistral": WINDOW,
-    "mixtral": LOCAL_EXPERTS,
-    "nemotron": {},
-    "olmo": {},
-    "olmo2": {},
-    "olmo3": WINDOW,
-    "olmoe": EXPERTS,
-    "opt": {"ffn_dim": 96, "word_embed_proj_dim": 64, "num_key_value_heads": 4},
-    "phi": {},
-    "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
-    "phimoe": LOCAL_EXPERTS,
-    "qwen2": {"use_sliding_window": True, "max_window_layers": 2} | WINDOW,
-    "qwen2_moe": NARROW_EXPERTS | {"shared_expert_intermediate_size": 32},
-    "qwen3": {},
-    "qwen3_moe": NARROW_EXPERTS,
-    "seed_oss": {},
-    "smollm3": {"no_rope_layers": [1, 1, 1, 0]},
-    "stablelm": {},
-    "starcoder2": {},
-    "youtu": LATENTS,
-}
 LENGTHS = (3, 75, 40)
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
 LONG = {
@@ -110,36 +21,6 @@ LONG = {
     "long_factor": [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
     "original_max_position_embeddings": 64,
 }
-
-
-def save_random(family: str, folder, **options: Any) -> AutoModelForCausalLM:
-    """A checkpoint of random weights, biases and norms included, and its model as transformers runs it."""
-    torch.manual_seed(0)
-    config = CONFIG_MAPPING[family](**SIZES | FAMILIES.get(family, {}) | options)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim == 1:
-                parameter.add_(0.1 * torch.randn(parameter.shape))
-            assert parameter.isfinite().all(), name
-    model.save_pretrained(folder)
-    return model
-
-
-def run(model: ServedModel, prompts: list[torch.Tensor], starts: list[int], stops: list[int], table) -> torch.Tensor:
-    """Logits of the tokens from start to stop of each prompt, computed together, in order of prompts."""
-    positions = torch.cat([torch.arange(start, stop) for start, stop in zip(starts, stops, strict=True)])
-    counts = torch.tensor(stops) - torch.tensor(starts)
-    sequence = torch.repeat_interleave(torch.arange(len(prompts)), counts)
-    batch = AttentionBatch(
-        block_table=table,
-        row_sequence=sequence.int(),
-        row_position=positions.int(),
-        write_block=table[sequence, positions // BLOCK_SIZE].long(),
-        write_offset=positions % BLOCK_SIZE,
-    )
-    token_ids = torch.cat([p[start:stop] for p, start, stop in zip(prompts, starts, stops, strict=True)])
-    return model.forward(token_ids, positions, batch, torch.arange(len(positions)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -155,23 +36,15 @@ def test_logits_are_those_of_separate_eager_runs(family, tmp_path) -> None:
     model.allocate_cache(2 * len(prompts) * blocks, BLOCK_SIZE)
     table = torch.arange(len(prompts) * blocks, dtype=torch.int32).view(len(prompts), blocks)
 
-    packed = run(model, prompts, [0, 0, 0], list(LENGTHS), table)
+    packed = run(model, prompts, [0, 0, 0], list(LENGTHS), table).logits
     assert (packed - torch.cat(expected)).abs().max() <= 1e-4
 
-    pieces: list[list[torch.Tensor]] = [[], [], []]
-    for start in range(0, max(LENGTHS), 7):
-        starts = [min(start, length) for length in LENGTHS]
-        stops = [min(start + 7, length) for length in LENGTHS]
-        logits = run(model, prompts, starts, stops, table + len(prompts) * blocks)
-        counts = [stop - begin for begin, stop in zip(starts, stops, strict=True)]
-        for mine, piece in zip(pieces, logits.split(counts), strict=True):
-            mine.append(piece)
-    chunked = torch.cat([torch.cat(mine) for mine in pieces])
-    assert (chunked - torch.cat(expected)).abs().max() <= 1e-4
+    chunked = run_in_chunks(model, prompts, 7, table + len(prompts) * blocks)
+    assert (chunked.logits - torch.cat(expected)).abs().max() <= 1e-4
 
     # The third request reads the second's first block and computes only what follows.
     table[2, 0] = table[1, 0]
-    hit = run(model, [prompts[2]], [BLOCK_SIZE], [LENGTHS[2]], table[2:])
+    hit = run(model, [prompts[2]], [BLOCK_SIZE], [LENGTHS[2]], table[2:]).logits
     assert (hit - expected[2][BLOCK_SIZE:]).abs().max() <= 1e-4
 
 
@@ -195,8 +68,8 @@ def test_frequencies_do_not_depend_on_the_neighbour(family, rope, max_model_len,
     model.allocate_cache(2 * blocks, BLOCK_SIZE)
     table = torch.arange(2 * blocks, dtype=torch.int32).view(2, blocks)
 
-    packed = run(model, prompts, [0, 0], list(lengths), table)
-    one_by_one = [run(model, [prompt], [0], [len(prompt)], table) for prompt in prompts]
+    packed = run(model, prompts, [0, 0], list(lengths), table).logits
+    one_by_one = [run(model, [prompt], [0], [len(prompt)], table).logits for prompt in prompts]
 
     assert (packed - expected).abs().max() <= 1e-4
     assert torch.equal(torch.cat(one_by_one), packed)
@@ -223,7 +96,7 @@ def test_the_decoder_kernel_runs_its_families(family, tmp_path) -> None:
     blocks = -(-len(prompt) // BLOCK_SIZE)
     model.allocate_cache(blocks, BLOCK_SIZE)
 
-    logits = run(model, [prompt], [0], [len(prompt)], torch.arange(blocks, dtype=torch.int32)[None])
+    logits = run(model, [prompt], [0], [len(prompt)], torch.arange(blocks, dtype=torch.int32)[None]).logits
     assert (logits - reference(prompt[None], use_cache=False).logits[0]).abs().max() <= 1e-4
 
 
@@ -252,13 +125,13 @@ def test_moved_latents_are_read_where_they_are(tmp_path) -> None:
     model = load_model(str(tmp_path), "float32", num_threads=1).model
     model.allocate_cache(4, BLOCK_SIZE)
     prompt = torch.randint(3, 128, (BLOCK_SIZE + 8,))
-    logits = run(model, [prompt], [0], [len(prompt)], torch.tensor([[0, 1]], dtype=torch.int32))
+    logits = run(model, [prompt], [0], [len(prompt)], torch.tensor([[0, 1]], dtype=torch.int32)).logits
 
     source = torch.stack((torch.zeros(BLOCK_SIZE, dtype=torch.int64), torch.arange(BLOCK_SIZE)), dim=1)
     model.move_kv(source, source + torch.tensor([3, 0]))
 
     table = torch.tensor([[3, 2]], dtype=torch.int32)
-    again = run(model, [prompt], [BLOCK_SIZE], [len(prompt)], table)
+    again = run(model, [prompt], [BLOCK_SIZE], [len(prompt)], table).logits
     assert (again - logits[BLOCK_SIZE:]).abs().max() <= 1e-4
 
 

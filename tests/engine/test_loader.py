@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,7 +63,8 @@ def test_the_load_finds_out_whether_bits_depend_on_the_batch(tmp_path, monkeypat
     whole = FusedModel.forward
 
     def batch_dependent(self, token_ids, *arguments):
-        return whole(self, token_ids, *arguments) + 1e-6 * len(token_ids)
+        output = whole(self, token_ids, *arguments)
+        return replace(output, logits=output.logits + 1e-6 * len(token_ids))
 
     monkeypatch.setattr(FusedModel, "forward", batch_dependent)
     assert not load_model(folder, "float32").model.is_batch_invariant
@@ -72,7 +74,12 @@ def test_a_model_that_the_decoder_kernel_gets_wrong_runs_as_modules(tmp_path, mo
     """The kernel is trusted only where it agrees with the modules."""
     folder = save_random(LlamaConfig(**SIZES), tmp_path)
     whole = FusedModel.forward
-    monkeypatch.setattr(FusedModel, "forward", lambda self, *arguments: whole(self, *arguments) + 1.0)
+
+    def wrong(self, *arguments):
+        output = whole(self, *arguments)
+        return replace(output, logits=output.logits + 1.0)
+
+    monkeypatch.setattr(FusedModel, "forward", wrong)
 
     assert isinstance(load_model(folder, "float32").model, PagedModel)
     assert "the decoder kernel does not compute what this checkpoint means" in caplog.text

@@ -58,12 +58,13 @@ def make_decoder(dtype: torch.dtype, kv_dtype: torch.dtype | None = None) -> Dec
         output=LinearWeights(draw(VOCAB, HIDDEN)),
         block_size=BLOCK_SIZE,
     )
+    decoder.tap([0, 1])
     decoder.bind_caches([allocate_kv(8, KV_HEADS, BLOCK_SIZE, DIM, kv_dtype or dtype) for _ in layers])
     return decoder
 
 
 def step(decoder: Decoder, prompts: list[torch.Tensor], starts: list[int], stops: list[int]) -> list[torch.Tensor]:
-    """Logits of the tokens from start to stop of each prompt, computed together; each prompt has two blocks."""
+    """All that `forward` gives of the tokens from start to stop of each prompt; each prompt has two blocks."""
     table = torch.arange(2 * len(prompts), dtype=torch.int32).view(len(prompts), 2)
     counts = torch.tensor(stops) - torch.tensor(starts)
     sequence = torch.repeat_interleave(torch.arange(len(prompts)), counts)
@@ -72,7 +73,13 @@ def step(decoder: Decoder, prompts: list[torch.Tensor], starts: list[int], stops
         table, sequence.int(), position.int(), table[sequence, position // BLOCK_SIZE].long(), position % BLOCK_SIZE
     )
     ids = torch.cat([prompt[start:stop] for prompt, start, stop in zip(prompts, starts, stops, strict=True)])
-    return list(decoder.forward(ids, batch, torch.arange(len(ids))).split(counts.tolist()))
+    return list(run(decoder, ids, batch).split(counts.tolist()))
+
+
+def run(decoder: Decoder, ids: torch.Tensor, batch: AttentionBatch) -> torch.Tensor:
+    """Logits, hidden states and taps side by side, (num_rows, vocab_size + 3 * hidden_size) float32."""
+    output = decoder.forward(ids, batch, torch.arange(len(ids)))
+    return torch.cat((output.logits, output.hidden.float(), output.taps.float()), dim=1)
 
 
 @pytest.mark.parametrize("dtypes", DTYPES)
@@ -131,11 +138,11 @@ def test_branches_of_a_tree_are_computed_as_if_alone(dtypes) -> None:
         place % BLOCK_SIZE,
         tree=TreeMask(torch.full((4,), 30, dtype=torch.int32), ancestors),
     )
-    logits = decoder.forward(nodes, batch, torch.arange(4))
+    outputs = run(decoder, nodes, batch)
 
     for node, branch in enumerate(branches):
         alone = step(decoder, [torch.cat((text, nodes[branch]))], [0], [30 + len(branch)])[0]
-        assert torch.equal(logits[node], alone[-1])
+        assert torch.equal(outputs[node], alone[-1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -143,7 +150,7 @@ def test_a_cache_of_int8_holds_what_the_definition_makes_of_keys_and_values(dtyp
     """The decoder rounds as `quantise` does, and its logits change by little."""
     full, small = make_decoder(dtype), make_decoder(dtype, torch.int8)
     prompt = torch.arange(2 * BLOCK_SIZE - 3)
-    expected, actual = (step(decoder, [prompt], [0], [len(prompt)])[0] for decoder in (full, small))
+    expected, actual = (step(decoder, [prompt], [0], [len(prompt)])[0][:, :VOCAB] for decoder in (full, small))
 
     assert 0 < (actual - expected).norm() / expected.norm() < 0.05
     keys, values, key_scales, value_scales = (
@@ -161,3 +168,28 @@ def test_a_cache_of_int8_holds_what_the_definition_makes_of_keys_and_values(dtyp
         if dtype == torch.float32:
             assert torch.equal(integers, quantise(exact)[0])
             assert torch.equal(scale, quantise(exact)[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_output_layer_alone_gives_the_same_bits(dtype) -> None:
+    """Of any of the rows, in any number, on any number of threads."""
+    decoder = make_decoder(dtype)
+    logits, hidden, _ = step(decoder, [torch.arange(40)], [0], [40])[0].split((VOCAB, HIDDEN, 2 * HIDDEN), dim=1)
+    hidden = hidden.to(dtype)
+    for num_threads in (1, 3):
+        decoder._num_threads = num_threads
+        for rows in (slice(0, 40), slice(7, 8), slice(1, None, 3), slice(0, 0)):
+            assert torch.equal(decoder.output_logits(hidden[rows]), logits[rows])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_first_layer_is_tapped_before_it_adds_anything(dtype) -> None:
+    """Its input is the embedding; the layers' taps stand side by side in their order."""
+    decoder = make_decoder(dtype)
+    ids = torch.tensor([3, 129, 0])
+    first, second = step(decoder, [ids], [0], [3])[0][:, VOCAB + HIDDEN :].chunk(2, dim=1)
+
+    assert torch.equal(first, decoder.embed(ids).float())
+    assert not torch.equal(first, second)
+    decoder.tap([1])
+    assert torch.equal(step(decoder, [ids], [0], [3])[0][:, VOCAB + HIDDEN :], second)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider.kernels.philox import gumbel
-from outrider.kernels.sample import Draw, sample, sample_reference
+from outrider.kernels.sample import Draw, sample, sample_reference, sample_several, several_reference
 
 
 def draw_many(scores: list[float], count: int) -> np.ndarray:
@@ -132,3 +132,30 @@ def test_logits_that_the_kernel_cannot_take_are_refused() -> None:
         sample(torch.zeros(4, 8).t(), [Draw(0, 0)] * 8)
     with pytest.raises(ValueError, match="sample takes contiguous float32 logits"):
         sample(torch.zeros(1, 8, dtype=torch.bfloat16), [Draw(0, 0)])
+
+
+@given(st.integers(0, 2**31), st.sampled_from([5, 64, 1000]), st.sampled_from([0.0, 0.7, 1.3]))
+@settings(max_examples=40, deadline=None)
+def test_several_tokens_are_those_drawn_one_after_the_other(seed: int, vocab_size: int, temperature: float) -> None:
+    """In C as by the definition, with filters and forbidden tokens, and the logits stay as they are."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3.0 * torch.randn(3, vocab_size, generator=generator)
+    logits[1, : vocab_size // 2] = -torch.inf
+    before = logits.clone()
+    draws = [Draw(seed, 4, temperature), Draw(seed, 9, temperature, top_k=3), Draw(seed, 7, temperature, top_p=0.8)]
+
+    found, expected = sample_several(logits, draws, 4), several_reference(logits, draws, 4)
+
+    assert torch.equal(before, logits)
+    for mine, wanted in zip(found, expected, strict=True):
+        assert [token_id for token_id, _ in mine] == [token_id for token_id, _ in wanted]
+        assert [share for _, share in mine] == pytest.approx([share for _, share in wanted], abs=1e-4)
+
+
+def test_several_tokens_of_a_row_without_numbers_are_none() -> None:
+    """And of a row with one token left there is one."""
+    logits = torch.full((2, 40), torch.nan)
+    logits[1] = -torch.inf
+    logits[1, 7] = 0.0
+
+    assert [[], [(7, 1.0)]] == sample_several(logits, [Draw(1, 1), Draw(1, 1)], 3)

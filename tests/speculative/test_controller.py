@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outrider.speculative.controller import LONGEST_PAUSE, Candidate, Controller
+from outrider.speculative.controller import LONGEST_PAUSE, Batch, Candidate, Controller
 from outrider.speculative.costs import Costs
 from outrider.speculative.proposer import Draft
 from outrider.speculative.tree import ROOT, TokenTree, merge
 
+ONE, TWO = Batch(1, 1), Batch(2, 2)
 CHEAP = {1: 1.0, 8: 1.05, 64: 1.4}  # verifying costs next to nothing
 DEAR = {size: float(size) for size in (1, 2, 3, 4, 6, 8, 16, 64)}
 
@@ -31,7 +32,7 @@ def live(controller: Controller, tree: TokenTree, emitted: list[int], steps: int
     asked = 0
     for _ in range(steps):
         controller.begin_step()
-        if not controller.rests("a") and controller.ask(name, ["a"], 1, {}):
+        if not controller.rests("a") and controller.ask(name, ["a"], ONE, {}):
             controller.learn_cost(name, 1, 0.01)
             controller.learn("a", tree, [name], emitted)
             asked += 1
@@ -59,28 +60,28 @@ def test_nothing_is_verified_where_each_node_costs_a_whole_step() -> None:
     """An empty tree is a valid answer."""
     controller = make(DEAR, "ngram")
 
-    assert controller.cut([Candidate("a", offered(1, 2, 3), 8)], 1) == [[]]
+    assert controller.cut([Candidate("a", offered(1, 2, 3), 8)], ONE) == [[]]
 
 
 def test_all_is_verified_where_it_costs_nothing() -> None:
     """Up to the request's own bound."""
     controller = make({1: 1.0, 64: 1.0}, "ngram")
 
-    assert controller.cut([Candidate("a", offered(1, 2, 3, 4), 3)], 1) == [[0, 1, 2]]
+    assert controller.cut([Candidate("a", offered(1, 2, 3, 4), 3)], ONE) == [[0, 1, 2]]
 
 
 def test_what_was_asked_for_by_name_is_verified_at_any_cost() -> None:
     """Only `auto` leaves the choice to the controller."""
     controller = make(DEAR, "ngram")
 
-    assert controller.cut([Candidate("a", offered(1, 2, 3), 8, is_auto=False)], 1) == [[0, 1, 2]]
+    assert controller.cut([Candidate("a", offered(1, 2, 3), 8, is_auto=False)], ONE) == [[0, 1, 2]]
 
 
 def test_unlikely_nodes_are_left_out_where_a_request_says_so() -> None:
     """A node's chance is that of its whole path."""
     controller = make(CHEAP, "ngram")
 
-    assert controller.cut([Candidate("a", offered(1, 2, 3, score=0.5), 8, 0.2, is_auto=False)], 1) == [[0, 1]]
+    assert controller.cut([Candidate("a", offered(1, 2, 3, score=0.5), 8, 0.2, is_auto=False)], ONE) == [[0, 1]]
 
 
 def test_the_likelier_request_gets_the_nodes() -> None:
@@ -88,7 +89,7 @@ def test_the_likelier_request_gets_the_nodes() -> None:
     controller = make({1: 1.0, 2: 1.2, 3: 1.6, 4: 2.4, 6: 6.0, 8: 9.0}, "ngram")
     sure, unsure = offered(1, 2, score=0.95), offered(1, 2, score=0.1)
 
-    kept = controller.cut([Candidate("a", unsure, 8), Candidate("b", sure, 8)], 2)
+    kept = controller.cut([Candidate("a", unsure, 8), Candidate("b", sure, 8)], TWO)
 
     assert kept[0] == []
     assert len(kept[1]) >= 1
@@ -121,7 +122,7 @@ def history(controller: Controller, seed: int) -> list[object]:
     decisions: list[object] = []
     for _ in range(60):
         controller.begin_step()
-        names = [name for name in ("ngram", "draft") if controller.ask(name, ["a", "b"], 2, {})]
+        names = [name for name in ("ngram", "draft") if controller.ask(name, ["a", "b"], TWO, {})]
         trees = {}
         for request_id in ("a", "b"):
             offers = {
@@ -129,7 +130,7 @@ def history(controller: Controller, seed: int) -> list[object]:
                 for name in names
             }
             trees[request_id] = merge(offers, 64) if offers else TokenTree()
-        kept = controller.cut([Candidate(key, tree, 6) for key, tree in trees.items()], 2)
+        kept = controller.cut([Candidate(key, tree, 6) for key, tree in trees.items()], TWO)
         decisions.append((names, kept))
         for key, tree in trees.items():
             controller.learn(key, tree, names, [generator.randrange(3) for _ in range(3)])
@@ -159,7 +160,7 @@ def test_what_is_kept_is_a_tree(seed: int, costs: list[float], is_auto: bool) ->
         offers[name] = Draft(token_ids, parents, tuple(generator.choice((0.0, 0.5, 1.0)) for _ in range(count)))
     tree = merge(offers, 64)
 
-    (kept,) = controller.cut([Candidate("a", tree, 5, generator.choice((0.0, 0.3)), is_auto)], 1)
+    (kept,) = controller.cut([Candidate("a", tree, 5, generator.choice((0.0, 0.3)), is_auto)], ONE)
 
     assert len(kept) <= 5
     for place, node in enumerate(kept):

@@ -65,14 +65,18 @@ def make_decoder(kind: type[Decoder | GpuDecoder]) -> Decoder | GpuDecoder:
         block_size=BLOCK_SIZE,
     )
     allocate = allocate_kv if kind is Decoder else allocate_kv_rows
+    made.tap([0, 2])
     made.bind_caches([allocate(NUM_BLOCKS, KV_HEADS, BLOCK_SIZE, DIM, torch.float32) for _ in layers])
     return made
 
 
 def run(made: Decoder | GpuDecoder) -> torch.Tensor:
-    """Logits of two prompts, then of one token of each behind them, (37 + 4 + 2, vocab_size)."""
+    """Of two prompts, then of one token of each behind them: (37 + 4 + 2, vocab_size + 3 * hidden_size).
+
+    Logits, hidden states and two taps, side by side.
+    """
     table = torch.tensor([[4, 1], [2, 0]], dtype=torch.int32)
-    logits = []
+    outputs = []
     for spans in ((range(37), range(4)), (range(37, 38), range(4, 5))):
         counts = [len(span) for span in spans]
         sequence = torch.repeat_interleave(torch.arange(2), torch.tensor(counts))
@@ -86,8 +90,9 @@ def run(made: Decoder | GpuDecoder) -> torch.Tensor:
             tiles=tile_rows(counts, 8),
         )
         token_ids = (position * 7 + sequence * 3) % VOCAB
-        logits.append(made.forward(token_ids, batch, torch.arange(len(position))))
-    return torch.cat(logits)
+        output = made.forward(token_ids, batch, torch.arange(len(position)))
+        outputs.append(torch.cat((output.logits, output.hidden, output.taps), dim=1))
+    return torch.cat(outputs)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +121,32 @@ def test_in_triton(expected, monkeypatch) -> None:
         monkeypatch.setattr(decoder, name, kernel)
 
     assert torch.allclose(run(make_decoder(GpuDecoder)), expected, atol=2e-5, rtol=1e-4)
+
+
+def test_embeddings_and_the_output_layer_alone(expected) -> None:
+    """As speculators use them: rows of the table without a scale, and logits with theirs."""
+    theirs, ours = make_decoder(Decoder), make_decoder(GpuDecoder)
+    logits, hidden, _ = expected.split((VOCAB, HIDDEN, 2 * HIDDEN), dim=1)
+    token_ids = torch.tensor([3, 129, 0])
+
+    assert torch.equal(ours.embed(token_ids), theirs.embed(token_ids))
+    assert torch.allclose(ours.output_logits(hidden), logits, atol=2e-5, rtol=1e-4)
+
+
+def test_without_taps_there_are_none() -> None:
+    """Nothing is copied for them."""
+    made = make_decoder(GpuDecoder)
+    made.tap([])
+    batch = AttentionBatch(
+        torch.zeros(1, 1, dtype=torch.int32),
+        torch.zeros(1, dtype=torch.int32),
+        torch.zeros(1, dtype=torch.int32),
+        torch.zeros(1, dtype=torch.int64),
+        torch.zeros(1, dtype=torch.int64),
+        tiles=tile_rows([1], 8),
+    )
+
+    assert made.forward(torch.tensor([5]), batch, torch.arange(1)).taps is None
 
 
 def test_gate_and_up_are_not_kept_twice() -> None:
