@@ -143,6 +143,7 @@ class EngineCore:
             grammar=self._matcher(submit),
             priority=submit.priority,
             cache_salt=submit.cache_salt,
+            token_origins=submit.token_origins,
         )
         self.scheduler.add(sequence)
 
@@ -273,6 +274,7 @@ class EngineCore:
             finish_reason=reason,
             error=outcome.problem,
             figures=None if reason is None else sequence.figures(now),
+            origins=outcome.origins if sequence.token_origins else [],
         )
 
     def _forget(self, sequence: Sequence) -> None:

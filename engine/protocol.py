@@ -15,6 +15,10 @@ MAX_FRAME_BYTES = 64 * 2**20
 
 PREDICTION = "prediction"  # the proposer that a request's own prediction feeds
 
+# Where a token comes from, beside the proposers' names.
+BONUS = "bonus"  # drawn by the target behind the last accepted node of a draft
+TARGET = "target"  # drawn in a step without a draft
+
 
 class FinishReason(StrEnum):
     """Why a request ended."""
@@ -69,6 +73,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     output_ids: list[int] = []
     priority: int = 0  # lower values first
     cache_salt: str = ""  # requests share cached prefixes with those of the same salt alone
+    token_origins: bool = False  # whether deltas tell where their tokens come from
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
@@ -187,6 +192,7 @@ class TokenDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
     needs_grammar: bool = False  # with an error: load the grammar again and submit again
     figures: RequestFigures | None = None
+    origins: list[str] = []  # one for each token, where asked for: a proposer's name, BONUS or TARGET
 
 
 class EngineStats(msgspec.Struct, frozen=True):

@@ -43,6 +43,7 @@ class Sequence:
     priority: int = 0  # lower values first
     order: int = 0  # of arrival, given by the scheduler
     cache_salt: str = ""
+    token_origins: bool = False  # whether its deltas tell where their tokens come from
     status: Status = Status.WAITING
     num_computed: int = 0
     block_ids: list[int] = field(default_factory=list)

@@ -73,6 +73,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         grammar_key=None if grammar is None else grammar.key,
         priority=request.priority or 0,
         cache_salt=request.cache_salt or "",
+        token_origins=bool(request.return_token_origins),
     )
     num_choices = request.n or 1
     return Admitted(

@@ -80,6 +80,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     response_format: ResponseFormat | None = None
     speculation: str | SpeculationOptions | None = None
     return_metrics: bool | None = None
+    return_token_origins: bool | None = None
     priority: Annotated[int, Meta(ge=-MAX_INT, le=MAX_INT)] | None = None
     cache_salt: Annotated[str, Meta(max_length=256)] | None = None
     user: str | None = None  # OpenAI's label of the end user; nothing depends on it

@@ -107,6 +107,7 @@ class ChatChoice(msgspec.Struct, frozen=True):
     finish_reason: FinishReason
     index: int = 0
     logprobs: ChatLogprobs | None = None
+    token_origins: list[str] | UnsetType = UNSET
 
 
 class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +136,7 @@ class ChunkChoice(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None = None
     index: int = 0
     logprobs: ChatLogprobs | None = None
+    token_origins: list[str] | UnsetType = UNSET
 
 
 class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +158,7 @@ class TextChoice(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None
     index: int = 0
     logprobs: TextLogprobs | None = None
+    token_origins: list[str] | UnsetType = UNSET
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
