@@ -91,7 +91,11 @@ class EngineCore:
         self._runner = ModelRunner(model)
         self._sampler = Sampler(loaded.eos_token_ids)
         self._drafting = Drafting(_encoder(folder), self.vocab_size)
-        self.speculation_methods = self._drafting.methods if config.speculation else ()
+        self.speculation_methods = self._drafting.methods if config.speculation_allowed else ()
+        try:
+            self.hello().speculation(config.default_speculation, None, ())
+        except RequestError as error:
+            raise LoadError(f"the default speculation `{config.speculation}` is none: {error}") from error
         self._grammars = _grammar_loader(folder, self.vocab_size, loaded.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}
         self._num_steps = 0
@@ -106,7 +110,8 @@ class EngineCore:
             eos_token_ids=self.eos_token_ids,
             default_sampling=self.default_sampling,
             speculation_methods=self.speculation_methods,
-            max_speculation_tokens=self.config.max_speculation_tokens,
+            speculation_max_tokens=self.config.speculation_max_tokens,
+            default_speculation=self.config.default_speculation,
         )
 
     @property

@@ -10,7 +10,7 @@ from outrider.engine.scheduler import StepRow
 from outrider.speculative.forced import Encode
 from outrider.speculative.proposer import Draft, DraftCounts, DraftRequest, Proposer
 from outrider.speculative.table import make_proposers
-from outrider.speculative.tree import MAX_NODES, is_sound, merge
+from outrider.speculative.tree import MAX_NODES, chain, is_sound, merge
 
 logger = logging.getLogger("outrider.engine")
 
@@ -56,6 +56,8 @@ class Drafting:
         for row in drafted:
             mine = offers[row.sequence.request_id]
             ranked = {name: mine[name] for name in row.sequence.speculation.methods if name in mine}
+            if not row.sequence.speculation.tree:
+                ranked = {name: chain(draft) for name, draft in list(ranked.items())[:1]}
             row.draft = merge(ranked, min(row.max_draft_tokens, MAX_NODES))
 
     def count(self, row: StepRow, accepted: SequenceOf[int]) -> None:

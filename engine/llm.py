@@ -48,7 +48,7 @@ class SamplingParams:
     n: int = 1
     logprobs: int | None = None  # how many of the likeliest tokens to report at each place
     prompt_logprobs: int | None = None  # the same of the prompt
-    speculation: str | Sequence[str] = ()  # proposers that may draft
+    speculation: str | Sequence[str] = ()  # proposers that may draft; none: the default of the engine
     return_token_origins: bool = False  # whether answers tell where each of their tokens comes from
     prediction: str = ""  # the text that most of the answer will repeat, for the proposer of this name
 

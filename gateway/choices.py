@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from itertools import zip_longest
 
+from msgspec import UNSET
+
 from outrider.engine.protocol import RequestFigures
 from outrider.engine.protocol import SpeculationFigures as MethodFigures
 from outrider.gateway.admission import Admitted
@@ -166,6 +168,7 @@ class Choices:
         totals = _draft_totals(figures)
         if totals is None or figures.whole_drafts is None:
             return None
+        allowed, requested = self._admitted.submits[0].speculation.max_tokens, self._admitted.requested_draft_tokens
         return SpeculativeDecoding(
             mean_acceptance_length=totals.emitted_tokens / totals.steps,
             draft_acceptance_rate=totals.accepted_tokens / totals.drafted_tokens,
@@ -173,7 +176,9 @@ class Choices:
             num_spec_steps=totals.steps,
             num_accepted_draft_tokens=totals.accepted_tokens,
             num_draft_tokens=totals.drafted_tokens,
-            num_spec_tokens=self._admitted.submits[0].speculation.max_tokens,
+            num_spec_tokens=allowed,
+            max_tokens=allowed,
+            requested_max_tokens=UNSET if requested is None or requested <= allowed else requested,
             methods={
                 method.method: {
                     "num_spec_steps": method.num_steps,

@@ -35,6 +35,8 @@ class SpeculationOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     methods: list[str]
     max_tokens: Count | None = None
+    tree: bool | None = None
+    min_probability: Probability | None = None
 
 
 class JsonSchemaFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

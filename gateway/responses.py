@@ -41,7 +41,9 @@ class SpeculativeDecoding(msgspec.Struct, frozen=True, kw_only=True):
     num_spec_steps: int
     num_accepted_draft_tokens: int
     num_draft_tokens: int
-    num_spec_tokens: int  # the most that were allowed per step
+    num_spec_tokens: int  # as `max_tokens`, by vLLM's name
+    max_tokens: int  # the most that were allowed per step
+    requested_max_tokens: int | UnsetType = UNSET  # where the request asked for more than the server allows
     methods: dict[str, dict[str, int]]
 
 

@@ -99,6 +99,19 @@ def merge(offers: Mapping[str, Draft], max_nodes: int) -> TokenTree:
     )
 
 
+def chain(draft: Draft) -> Draft:
+    """Of an offer the branch that goes on with the first child of each node."""
+    if draft.parents is None:
+        return draft
+    token_ids: list[int] = []
+    last = ROOT
+    for node, (token_id, parent) in enumerate(zip(draft.token_ids, draft.parents, strict=True)):
+        if parent == last:
+            token_ids.append(token_id)
+            last = node
+    return Draft(tuple(token_ids))
+
+
 def is_sound(draft: Draft, vocab_size: int) -> bool:
     """Whether all tokens are the model's, and each parent comes before its children."""
     ids, parents = draft.token_ids, draft.parents

@@ -129,7 +129,7 @@ def test_a_prediction_that_cannot_help_is_told(llm) -> None:
     ):
         with pytest.raises(RequestError, match=message):
             llm.generate(PROMPTS[0], params)
-    with LLM(str(target_path()), dtype="float32", num_threads=1, speculation=False) as plain:
+    with LLM(str(target_path()), dtype="float32", num_threads=1, speculation_allowed=False) as plain:
         params = SamplingParams(max_tokens=8, temperature=0, prediction="The quiet fox")
         assert plain.generate(PROMPTS[0], params)[0].answers == llm.generate(PROMPTS[0], params)[0].answers
 

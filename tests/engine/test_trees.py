@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from inline_engine import EOS, VOCAB_SIZE, run, run_deltas, submit
 
@@ -89,6 +90,25 @@ def test_a_tree_changes_no_token(make_core, dtype, params, methods) -> None:
     again = [submit(f"x{i}", item.prompt_ids + expected[item.request_id]) for i, item in enumerate(drafted)]
     assert run(core, again) == run(make_core(dtype=dtype, prefix_caching=False), again)
     assert core.stats().total_cached_tokens > 0
+
+
+def test_without_a_tree_one_branch_of_the_first_offer_is_verified(make_core) -> None:
+    """The second method is asked for nothing else than where the first has nothing to offer."""
+    expected = run(make_core(), requests())
+    core = make_core()
+    drafted = [
+        msgspec.structs.replace(one, speculation=msgspec.structs.replace(one.speculation, tree=False))
+        for one in requests(NAMES)
+    ]
+    teach(core, expected, drafted)
+    seen = []
+    fill = core._drafting.fill
+    core._drafting.fill = lambda rows: (fill(rows), seen.extend(row.draft for row in rows))
+
+    assert expected == run(core, drafted)
+    assert all(tree.is_chain for tree in seen)
+    assert {names for tree in seen for names in set(tree.origins)} == {("first",), ("second",)}
+    assert all(len(set(tree.origins)) <= 1 for tree in seen)
 
 
 def test_log_probabilities_are_those_of_the_branch(make_core) -> None:
