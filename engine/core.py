@@ -5,6 +5,7 @@ Knows no sockets and no text: requests arrive as token ids and leave as token id
 
 import logging
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -99,6 +100,7 @@ class EngineCore:
         self._grammars = _grammar_loader(folder, self.vocab_size, loaded.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}
         self._num_steps = 0
+        self._token_origins: Counter[str] = Counter()
         self._step_seconds = 0.0
 
     def hello(self) -> Hello:
@@ -189,7 +191,7 @@ class EngineCore:
 
     def stats(self) -> EngineStats:
         """The state after the last step."""
-        scheduler = self.scheduler
+        scheduler, drafted = self.scheduler, self._drafting.totals
         return EngineStats(
             num_running=len(scheduler.running),
             num_waiting=len(scheduler.waiting),
@@ -199,8 +201,11 @@ class EngineCore:
             total_step_seconds=self._step_seconds,
             total_preemptions=scheduler.num_preemptions,
             total_cached_tokens=scheduler.num_cached_tokens,
-            draft_tokens={name: counts.num_draft_tokens for name, counts in self._drafting.totals.items()},
-            accepted_draft_tokens={name: counts.num_accepted_tokens for name, counts in self._drafting.totals.items()},
+            draft_tokens={name: counts.num_draft_tokens for name, counts in drafted.items()},
+            accepted_draft_tokens={name: counts.num_accepted_tokens for name, counts in drafted.items()},
+            acceptance_histograms={name: list(counts.histogram) for name, counts in drafted.items()},
+            dropped_drafts={name: counts.num_dropped for name, counts in drafted.items()},
+            token_origins=dict(self._token_origins),
             resident_bytes=resident_bytes(),
             peak_resident_bytes=peak_resident_bytes(),
         )
@@ -254,6 +259,7 @@ class EngineCore:
             logger.exception("request %s cannot be committed", row.sequence.request_id)
             return Outcome(row, problem="the engine failed on this request")
         self._drafting.count(row, outcome.accepted)
+        self._token_origins.update(outcome.origins)
         return outcome
 
     def _report(self, outcome: Outcome) -> TokenDelta:

@@ -36,6 +36,7 @@ class Drafting:
             return
         offers: dict[str, dict[str, Draft]] = {row.sequence.request_id: {} for row in drafted}
         for name, proposer in self._proposers.items():
+            asking = [row for row in drafted if name in row.sequence.speculation.methods]
             requests = [
                 DraftRequest(
                     row.sequence.request_id,
@@ -45,14 +46,14 @@ class Drafting:
                     row.sequence.speculation.prediction_ids,
                     row.sequence.grammar.forced_text if row.sequence.grammar is not None else None,
                 )
-                for row in drafted
-                if name in row.sequence.speculation.methods
+                for row in asking
             ]
-            for request, draft in zip(requests, _propose(name, proposer, requests), strict=True):
-                if not is_sound(draft, self._vocab_size):
-                    logger.error("proposer %s offers no tree of tokens: it is left out of this step", name)
+            for row, draft in zip(asking, _propose(name, proposer, requests, self._vocab_size), strict=True):
+                if draft is None:
+                    for counts in (*self._counts(row, name), row.sequence.whole_drafts):
+                        counts.num_dropped += 1
                 elif draft.token_ids:
-                    offers[request.request_id][name] = draft
+                    offers[row.sequence.request_id][name] = draft
         for row in drafted:
             mine = offers[row.sequence.request_id]
             ranked = {name: mine[name] for name in row.sequence.speculation.methods if name in mine}
@@ -67,7 +68,7 @@ class Drafting:
         for name in {name for origins in row.draft.origins for name in origins}:
             num_drafted = sum(name in origins for origins in row.draft.origins)
             num_accepted = sum(name in row.draft.origins[node] for node in accepted)
-            for counts in (row.sequence.draft_counts.setdefault(name, DraftCounts()), self.totals[name]):
+            for counts in self._counts(row, name):
                 counts.add(num_drafted, num_accepted)
 
     def forget(self, request_id: str) -> None:
@@ -75,10 +76,20 @@ class Drafting:
         for proposer in self._proposers.values():
             proposer.forget(request_id)
 
+    def _counts(self, row: StepRow, name: str) -> tuple[DraftCounts, DraftCounts]:
+        """Of one proposer, for the row's request and in all."""
+        return row.sequence.draft_counts.setdefault(name, DraftCounts()), self.totals[name]
 
-def _propose(name: str, proposer: Proposer, requests: list[DraftRequest]) -> list[Draft]:
+
+def _propose(name: str, proposer: Proposer, requests: list[DraftRequest], vocab_size: int) -> SequenceOf[Draft | None]:
+    """A draft for each request, None for one that is dropped."""
     try:
-        return proposer.propose(requests)
+        drafts = [draft if is_sound(draft, vocab_size) else None for draft in proposer.propose(requests)]
+        if len(drafts) != len(requests):
+            raise ValueError(f"{len(drafts)} drafts for {len(requests)} requests")
     except Exception:  # the boundary: a draft is a wish, and a proposer's bug must not touch an answer
         logger.exception("proposer %s failed; the step goes on without its drafts", name)
-        return [Draft()] * len(requests)
+        return [None] * len(requests)
+    if None in drafts:
+        logger.error("proposer %s offers no tree of tokens: it is left out of this step", name)
+    return drafts

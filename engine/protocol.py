@@ -185,6 +185,7 @@ class SpeculationFigures(msgspec.Struct, frozen=True):
     num_draft_tokens: int
     num_accepted_tokens: int
     acceptance_histogram: list[int]  # index j: verified steps that accepted j drafted tokens
+    num_dropped: int = 0  # drafts that were not used: the proposer failed, or offered no tree of tokens
 
 
 class RequestFigures(msgspec.Struct, frozen=True):
@@ -235,6 +236,9 @@ class EngineStats(msgspec.Struct, frozen=True):
     total_cached_tokens: int  # of prompts, found in the prefix cache
     draft_tokens: dict[str, int]  # by method
     accepted_draft_tokens: dict[str, int]
+    acceptance_histograms: dict[str, list[int]]  # by method, index j: verified steps that accepted j drafted tokens
+    dropped_drafts: dict[str, int]  # by method: offers of proposers that failed, or that were no tree of tokens
+    token_origins: dict[str, int]  # emitted tokens: by method, BONUS and TARGET
     resident_bytes: int
     peak_resident_bytes: int
 

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import urllib.request
 
 import openai
 import pytest
@@ -52,6 +53,28 @@ def test_more_than_the_server_allows_is_clipped_and_told(drafting_client) -> Non
 
         assert (figures["max_tokens"], figures.get("requested_max_tokens")) == (used, told)
         assert len(figures["acceptance_histogram"]) <= used + 1
+
+
+def test_the_metrics_count_by_method_place_and_origin(client, server) -> None:
+    """A token that was accepted is accepted at one place, and comes from one method."""
+
+    def counts() -> dict[str, float]:
+        with urllib.request.urlopen(f"{server.url}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[:9] == "outrider_"}
+
+    before = counts()
+    _, figures = ask(client, "suffix")
+    added = {name: count - before.get(name, 0) for name, count in counts().items()}
+
+    mine = figures["methods"]["suffix"]
+    places = [f'_per_position_total{{method="suffix",position="{place}"}}' for place in range(8)]
+    by_place = [added.get(f"outrider_accepted_draft_tokens{name}", 0) for name in places]
+    assert sum(by_place) == mine["num_accepted_draft_tokens"] > 0
+    assert by_place == sorted(by_place, reverse=True)
+    assert added['outrider_draft_steps_total{method="suffix"}'] == mine["num_spec_steps"]
+    assert added['outrider_tokens_by_origin_total{origin="suffix"}'] == mine["num_accepted_draft_tokens"]
+    assert added['outrider_dropped_drafts_total{method="suffix"}'] == mine["num_dropped_drafts"] == 0
 
 
 def test_the_long_form_changes_no_token(client) -> None:

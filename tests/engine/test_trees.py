@@ -173,9 +173,45 @@ def test_a_proposer_that_offers_nonsense_or_fails_harms_nobody(make_core, caplog
         teach(core, expected, drafted)
         core._drafting._proposers["first"]._propose = lambda _, draft=draft: draft or 1 / 0
 
-        assert expected == run(core, drafted)
+        deltas = run_deltas(core, drafted)
+        assert expected == {name: [token for one in mine for token in one.token_ids] for name, mine in deltas.items()}
+        failed = [one for mine in deltas.values() for one in mine[-1].figures.speculation if one.method == "first"]
+        assert sum(one.num_dropped for one in failed) == core.stats().dropped_drafts["first"] > 0
+        assert core.stats().dropped_drafts["ngram"] == 0
+        assert {one.num_steps for one in failed} == {0}
+        wholes = [mine[-1].figures.whole_drafts for mine in deltas.values()]
+        assert {whole.method for whole in wholes if whole is not None} <= {"ngram"}
     assert "offers no tree of tokens" in caplog.text
     assert "proposer first failed" in caplog.text
+
+
+def test_a_proposer_that_answers_some_requests_only_harms_nobody(make_core) -> None:
+    """Nobody knows whose drafts they are, so all of them are left out."""
+    expected = run(make_core(), requests())
+    core = make_core()
+    drafted = requests(("first",))
+    teach(core, expected, drafted)
+    core._drafting._proposers["first"].propose = lambda asking: [Draft((1,))] * (len(asking) - 1)
+
+    assert expected == run(core, drafted)
+    assert core.stats().dropped_drafts["first"] > 0
+    assert core.stats().draft_tokens["first"] == 0
+
+
+def test_the_engine_counts_its_tokens_by_origin(make_core) -> None:
+    """All of them, whoever asked; and each method's steps by how much of its draft they accepted."""
+    expected = run(make_core(), requests())
+    core = make_core()
+    drafted = requests(NAMES)
+    teach(core, expected, drafted)
+    run(core, drafted)
+    stats = core.stats()
+
+    assert sum(stats.token_origins.values()) == sum(map(len, expected.values()))
+    assert set(stats.token_origins) == {*NAMES, "bonus", "target"}
+    for name in NAMES:
+        accepted = sum(count * index for index, count in enumerate(stats.acceptance_histograms[name]))
+        assert accepted == stats.accepted_draft_tokens[name] >= stats.token_origins[name] > 0
 
 
 class Misleading(Oracle):
