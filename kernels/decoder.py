@@ -146,7 +146,7 @@ class Decoder:
         needed = self._scratch_bytes(ctypes.byref(self._decoder), num_rows, None, None)
         if needed > len(self._scratch):
             self._scratch = torch.empty(needed, dtype=torch.uint8)
-        logits = torch.empty(len(logit_rows), self._vocab_size)
+        logits = torch.empty(len(logit_rows), self._vocab_size, dtype=torch.float32)
         self._decoder.attention.max_blocks = batch.block_table.shape[1]
         rows = _Rows(
             num_rows,
