@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from outrider.cli import options
+from outrider.engine.config import DEFAULT_SPECULATION
 
 
 def engine(
@@ -21,8 +22,9 @@ def engine(
     memory_utilization: options.MemoryUtilization = 0.8,
     threads: options.Threads = None,
     prefix_caching: options.PrefixCaching = True,
-    speculation: options.Speculation = True,
-    max_speculation_tokens: options.MaxSpeculationTokens = 8,
+    speculation: options.Speculation = DEFAULT_SPECULATION,
+    speculation_allowed: options.SpeculationAllowed = True,
+    speculation_max_tokens: options.SpeculationMaxTokens = 8,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start an engine alone; `outrider gateway` connects to it."""
@@ -50,7 +52,8 @@ def engine(
             num_threads=threads,
             prefix_caching=prefix_caching,
             speculation=speculation,
-            max_speculation_tokens=max_speculation_tokens,
+            speculation_allowed=speculation_allowed,
+            speculation_max_tokens=speculation_max_tokens,
         )
         run_engine(config, listen_on(listen))
     except (LoadError, ValueError) as error:

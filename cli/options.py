@@ -25,8 +25,11 @@ MemoryUtilization = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(help="Threads of the engine; by the size of the model.")]
 PrefixCaching = Annotated[bool, typer.Option(help="Whether requests share the KV of what they begin with.")]
-Speculation = Annotated[bool, typer.Option(help="Whether requests may speculate.")]
-MaxSpeculationTokens = Annotated[int, typer.Option(help="Most drafted tokens of one request in one step.")]
+Speculation = Annotated[str, typer.Option(help="Of requests that say nothing: off, auto, or methods between commas.")]
+SpeculationAllowed = Annotated[
+    bool, typer.Option(" /--no-speculation", help="No request may speculate.", show_default=False)
+]
+SpeculationMaxTokens = Annotated[int, typer.Option(help="The most drafted tokens of one request in one step.")]
 
 
 def fail(message: str) -> NoReturn:

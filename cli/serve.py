@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outrider.cli import options
+from outrider.engine.config import DEFAULT_SPECULATION
 
 if TYPE_CHECKING:
     from outrider.gateway.config import GatewayConfig
@@ -51,8 +52,9 @@ def serve(
     memory_utilization: options.MemoryUtilization = 0.8,
     threads: options.Threads = None,
     prefix_caching: options.PrefixCaching = True,
-    speculation: options.Speculation = True,
-    max_speculation_tokens: options.MaxSpeculationTokens = 8,
+    speculation: options.Speculation = DEFAULT_SPECULATION,
+    speculation_allowed: options.SpeculationAllowed = True,
+    speculation_max_tokens: options.SpeculationMaxTokens = 8,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
@@ -73,9 +75,10 @@ def serve(
         f"--kv-dtype={kv_dtype}",
         f"--kv-memory={kv_memory}",
         f"--memory-utilization={memory_utilization}",
-        f"--max-speculation-tokens={max_speculation_tokens}",
+        f"--speculation={speculation}",
+        f"--speculation-max-tokens={speculation_max_tokens}",
         "--prefix-caching" if prefix_caching else "--no-prefix-caching",
-        "--speculation" if speculation else "--no-speculation",
+        *([] if speculation_allowed else ["--no-speculation"]),
         *([] if max_model_len is None else [f"--max-model-len={max_model_len}"]),
         *([] if revision is None else [f"--revision={revision}"]),
         *([] if threads is None else [f"--threads={threads}"]),

@@ -4,7 +4,12 @@ import os
 import re
 from dataclasses import dataclass
 
+from outrider.engine.protocol import OFF, PREDICTION
+from outrider.speculative.tree import MAX_NODES
+
 BLOCK_SIZE = 32
+
+DEFAULT_SPECULATION = "off"  # of requests that say nothing, on a server that says nothing
 
 # Measured on two cores: at 1.5 million parameters one thread is 1.4 times as fast as two, at 11 million two are 1.2 to
 # 1.7 times as fast as one.
@@ -28,11 +33,12 @@ class EngineConfig:
     memory_utilization: float = 0.8  # share of the memory that is free once the model is loaded
     num_threads: int | None = None  # of torch; default_num_threads when None
     prefix_caching: bool = True  # whether requests share the KV of what they begin with
-    speculation: bool = True  # whether requests may speculate
+    speculation: str = DEFAULT_SPECULATION  # of requests that say nothing: off, auto, or methods between commas
+    speculation_allowed: bool = True  # whether requests may speculate
+    speculation_max_tokens: int = 8  # the most drafted tokens of one request in one step
     draft: str | None = None  # a checkpoint folder or hub id: a smaller model of the same tokenizer
     eagle: str | None = None  # the folder of an EAGLE head that was trained for the model
     medusa: str | None = None  # the folder of Medusa heads that were trained for the model
-    max_speculation_tokens: int = 8  # drafted tokens of one request in one step
 
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", "float32", "bfloat16"):
@@ -54,8 +60,19 @@ class EngineConfig:
         for name in ("max_model_len", "num_threads", "kv_memory_bytes"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.max_speculation_tokens < 0:
-            raise ValueError(f"max_speculation_tokens must not be negative, not {self.max_speculation_tokens}")
+        if not 0 <= self.speculation_max_tokens <= MAX_NODES:
+            raise ValueError(
+                f"speculation_max_tokens must lie between 0 and {MAX_NODES}, not {self.speculation_max_tokens}"
+            )
+        if PREDICTION in self.default_speculation:
+            raise ValueError(
+                f"speculation must not name `{PREDICTION}`: every request that brings one is drafted for from it"
+            )
+
+    @property
+    def default_speculation(self) -> tuple[str, ...]:
+        """The methods of requests that say nothing, or `off` or `auto` alone."""
+        return tuple(name.strip() for name in self.speculation.split(",")) if self.speculation_allowed else (OFF,)
 
 
 def default_num_threads(num_parameters: int) -> int:

@@ -5,6 +5,7 @@ Knows no sockets and no text: requests arrive as token ids and leave as token id
 
 import logging
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -98,14 +99,18 @@ class EngineCore:
         )
         self._runner = ModelRunner(model)
         self._sampler = Sampler(loaded.eos_token_ids)
-        proposers = make_proposers(encode, speculators.proposers) if config.speculation else {}
-        self._drafting = Drafting(
-            proposers, self.vocab_size, measure_steps(model, num_blocks) if proposers else Costs()
-        )
+        proposers = make_proposers(encode, speculators.proposers) if config.speculation_allowed else {}
+        step_costs = measure_steps(model, num_blocks) if proposers else Costs()
+        self._drafting = Drafting(proposers, self.vocab_size, step_costs)
         self.speculation_methods = self._drafting.methods
+        try:
+            self.hello().speculation(config.default_speculation, None, ())
+        except RequestError as error:
+            raise LoadError(f"the default speculation `{config.speculation}` is none: {error}") from error
         self._grammars = _grammar_loader(folder, self.vocab_size, loaded.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}
         self._num_steps = 0
+        self._token_origins: Counter[str] = Counter()
         self._step_seconds = 0.0
 
     def hello(self) -> Hello:
@@ -117,7 +122,8 @@ class EngineCore:
             eos_token_ids=self.eos_token_ids,
             default_sampling=self.default_sampling,
             speculation_methods=self.speculation_methods,
-            max_speculation_tokens=self.config.max_speculation_tokens,
+            speculation_max_tokens=self.config.speculation_max_tokens,
+            default_speculation=self.config.default_speculation,
         )
 
     @property
@@ -154,6 +160,7 @@ class EngineCore:
             grammar=self._matcher(submit),
             priority=submit.priority,
             cache_salt=submit.cache_salt,
+            token_origins=submit.token_origins,
         )
         self.scheduler.add(sequence)
 
@@ -198,7 +205,7 @@ class EngineCore:
 
     def stats(self) -> EngineStats:
         """The state after the last step."""
-        scheduler = self.scheduler
+        scheduler, drafted = self.scheduler, self._drafting.totals
         return EngineStats(
             num_running=len(scheduler.running),
             num_waiting=len(scheduler.waiting),
@@ -208,8 +215,11 @@ class EngineCore:
             total_step_seconds=self._step_seconds,
             total_preemptions=scheduler.num_preemptions,
             total_cached_tokens=scheduler.num_cached_tokens,
-            draft_tokens={name: counts.num_draft_tokens for name, counts in self._drafting.totals.items()},
-            accepted_draft_tokens={name: counts.num_accepted_tokens for name, counts in self._drafting.totals.items()},
+            draft_tokens={name: counts.num_draft_tokens for name, counts in drafted.items()},
+            accepted_draft_tokens={name: counts.num_accepted_tokens for name, counts in drafted.items()},
+            acceptance_histograms={name: list(counts.histogram) for name, counts in drafted.items()},
+            dropped_drafts={name: counts.num_dropped for name, counts in drafted.items()},
+            token_origins=dict(self._token_origins),
             resident_bytes=resident_bytes(),
             peak_resident_bytes=peak_resident_bytes(),
         )
@@ -265,6 +275,7 @@ class EngineCore:
             logger.exception("request %s cannot be committed", row.sequence.request_id)
             return Outcome(row, problem="the engine failed on this request")
         self._drafting.count(row, outcome.accepted, outcome.token_ids)
+        self._token_origins.update(outcome.origins)
         return outcome
 
     def _report(self, outcome: Outcome) -> TokenDelta:
@@ -290,6 +301,7 @@ class EngineCore:
             finish_reason=reason,
             error=outcome.problem,
             figures=None if reason is None else sequence.figures(now),
+            origins=outcome.origins if sequence.token_origins else [],
         )
 
     def _forget(self, sequence: Sequence) -> None:

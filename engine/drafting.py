@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import torch
 
+from outrider.engine.protocol import SpeculationParams
 from outrider.engine.runner import StepOutput
 from outrider.engine.sampler import SampleRow
 from outrider.engine.scheduler import StepRow
 from outrider.speculative.controller import Batch, Candidate, Controller
 from outrider.speculative.costs import Costs
 from outrider.speculative.proposer import Draft, DraftCounts, DraftRequest, Features, Observer, Proposer
-from outrider.speculative.tree import MAX_NODES, TokenTree, is_sound, merge
+from outrider.speculative.tree import MAX_NODES, TokenTree, chain, is_sound, merge
 
 logger = logging.getLogger("outrider.engine")
 
@@ -79,28 +80,21 @@ class Drafting:
         asked: dict[str, list[str]] = {request_id: [] for request_id in drafted}
         hoped: dict[str, float] = {}
         for name, proposer in self._proposers.items():
-            allowed = {key: row for key, row in drafted.items() if name in row.sequence.speculation.methods}
-            by_choice = [key for key, row in allowed.items() if row.sequence.speculation.auto]
-            if by_choice:
-                chosen = set(self._controller.ask(name, by_choice, batch, hoped))
-                allowed = {key: row for key, row in allowed.items() if key in chosen or key not in by_choice}
-            if not allowed:
-                continue
-            for key, draft in self._propose(name, proposer, allowed).items():
+            asking = self._asking(name, drafted, batch, hoped)
+            for key, draft in self._propose(name, proposer, asking).items():
                 asked[key].append(name)
                 if draft.token_ids:
                     offers[key][name] = draft
                     if drafted[key].sequence.speculation.auto:
                         hoped[key] = self._controller.hope(key, merge(offers[key], MAX_NODES))
         candidates = []
-        for key, row in drafted.items():
-            if not asked[key]:
-                continue
-            speculation = row.sequence.speculation
-            ranked = {name: offers[key][name] for name in speculation.methods if name in offers[key]}
-            tree = merge(ranked, MAX_NODES)
-            self._offers[key] = _Offer(tree, tuple(asked[key]))
-            candidates.append(Candidate(key, tree, row.max_draft_tokens, speculation.min_probability, speculation.auto))
+        for key, names in asked.items():
+            if names:
+                row, speculation = drafted[key], drafted[key].sequence.speculation
+                tree = _union(offers[key], speculation)
+                self._offers[key] = _Offer(tree, tuple(names))
+                bounds = row.max_draft_tokens, speculation.min_probability
+                candidates.append(Candidate(key, tree, *bounds, speculation.auto))
         for candidate, nodes in zip(candidates, self._controller.cut(candidates, batch), strict=True):
             drafted[candidate.request_id].draft = candidate.tree.only(nodes)
 
@@ -115,7 +109,7 @@ class Drafting:
         for name in {name for origins in row.draft.origins for name in origins}:
             num_drafted = sum(name in origins for origins in row.draft.origins)
             num_accepted = sum(name in row.draft.origins[node] for node in accepted)
-            for counts in (sequence.draft_counts.setdefault(name, DraftCounts()), self.totals[name]):
+            for counts in self._counts(row, name):
                 counts.add(num_drafted, num_accepted)
 
     def observe(self, outcomes: Mapping[str, SequenceOf[int]], rows: SequenceOf[StepRow], output: StepOutput) -> None:
@@ -157,22 +151,51 @@ class Drafting:
         for proposer in self._proposers.values():
             proposer.forget(request_id)
 
+    def _asking(
+        self, name: str, rows: Mapping[str, StepRow], batch: Batch, hoped: Mapping[str, float]
+    ) -> dict[str, StepRow]:
+        """The rows for which a proposer is asked: those that name it, and of the others those that it is worth it."""
+        allowed = {key: row for key, row in rows.items() if name in row.sequence.speculation.methods}
+        by_choice = [key for key, row in allowed.items() if row.sequence.speculation.auto]
+        if not by_choice:
+            return allowed
+        left_out = set(by_choice).difference(self._controller.ask(name, by_choice, batch, hoped))
+        return {key: row for key, row in allowed.items() if key not in left_out}
+
     def _propose(self, name: str, proposer: Proposer, rows: Mapping[str, StepRow]) -> dict[str, Draft]:
-        """What a proposer offers to each request; nothing where it fails, or offers no tree."""
+        """What a proposer offers to each request; nothing, counted as dropped, where it fails or offers no tree."""
+        if not rows:
+            return {}
         started = time.perf_counter()
         try:
             drafts = proposer.propose([_request(row) for row in rows.values()])
+            if len(drafts) != len(rows):
+                raise ValueError(f"{len(drafts)} drafts for {len(rows)} requests")
         except Exception:  # the boundary: a draft is a wish, and a proposer's bug must not touch an answer
             logger.exception("proposer %s failed; the step goes on without its drafts", name)
-            return {}
-        self._controller.learn_cost(name, len(rows), time.perf_counter() - started)
-        found: dict[str, Draft] = {}
-        for key, draft in zip(rows, drafts, strict=True):
-            if is_sound(draft, self._vocab_size):
-                found[key] = draft
-            else:
+            dropped = list(rows)
+            drafts = [Draft()] * len(rows)
+        else:
+            self._controller.learn_cost(name, len(rows), time.perf_counter() - started)
+            dropped = [key for key, one in zip(rows, drafts, strict=True) if not is_sound(one, self._vocab_size)]
+            if dropped:
                 logger.error("proposer %s offers no tree of tokens: it is left out of this step", name)
-        return found
+        for key in dropped:
+            for counts in (*self._counts(rows[key], name), rows[key].sequence.whole_drafts):
+                counts.num_dropped += 1
+        return {key: Draft() if key in dropped else draft for key, draft in zip(rows, drafts, strict=True)}
+
+    def _counts(self, row: StepRow, name: str) -> tuple[DraftCounts, DraftCounts]:
+        """Of one proposer, for the row's request and in all."""
+        return row.sequence.draft_counts.setdefault(name, DraftCounts()), self.totals[name]
+
+
+def _union(offers: Mapping[str, Draft], speculation: SpeculationParams) -> TokenTree:
+    """The tree of all offers, those of the request's first method first; where it wants no tree, one chain."""
+    ranked = {name: offers[name] for name in speculation.methods if name in offers}
+    if not speculation.tree:
+        ranked = {name: chain(draft) for name, draft in list(ranked.items())[:1]}
+    return merge(ranked, MAX_NODES)
 
 
 def _features(row: StepRow, nodes: SequenceOf[int], output: StepOutput, first_row: int, first_logit: int) -> Features:

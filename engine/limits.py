@@ -3,7 +3,7 @@
 import math
 
 from outrider.engine.errors import RequestError
-from outrider.engine.protocol import SamplingParams, Submit
+from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
 
 
 def check_submit(submit: Submit, *, vocab_size: int, max_model_len: int, methods: tuple[str, ...]) -> None:
@@ -44,10 +44,10 @@ def check_submit(submit: Submit, *, vocab_size: int, max_model_len: int, methods
     unknown = set(submit.speculation.methods) - set(methods)
     if unknown:
         raise RequestError(f"speculation method `{min(unknown)}` is not loaded: use one of {', '.join(methods)}")
-    _check_ranges(params)
+    _check_ranges(params, submit.speculation)
 
 
-def _check_ranges(params: SamplingParams) -> None:
+def _check_ranges(params: SamplingParams, speculation: SpeculationParams) -> None:
     """Comparisons are written so that what is no number fails them."""
     for name, value, lowest, highest in (
         ("temperature", params.temperature, 0.0, math.inf),
@@ -56,6 +56,8 @@ def _check_ranges(params: SamplingParams) -> None:
         ("min_tokens", params.min_tokens, 0, math.inf),
         ("num_logprobs", params.num_logprobs or 0, 0, math.inf),
         ("num_prompt_logprobs", params.num_prompt_logprobs or 0, 0, math.inf),
+        ("speculation.max_tokens", speculation.max_tokens, 0, math.inf),
+        ("speculation.min_probability", speculation.min_probability, 0.0, 1.0),
     ):
         if not lowest <= value <= highest:
             raise RequestError(f"{name} must be between {lowest:g} and {highest:g}, not {value}")

@@ -48,7 +48,8 @@ class SamplingParams:
     n: int = 1
     logprobs: int | None = None  # how many of the likeliest tokens to report at each place
     prompt_logprobs: int | None = None  # the same of the prompt
-    speculation: str | Sequence[str] = ()  # proposers that may draft
+    speculation: str | Sequence[str] = ()  # proposers that may draft; none: the default of the engine
+    return_token_origins: bool = False  # whether answers tell where each of their tokens comes from
     prediction: str = ""  # the text that most of the answer will repeat, for the proposer of this name
 
 
@@ -61,6 +62,7 @@ class Answer:
     finish_reason: FinishReason
     logprobs: tuple[TokenLogprobs, ...] = ()
     error: str | None = None
+    token_origins: tuple[str, ...] = ()  # where asked for: of each token a proposer's name, `bonus` or `target`
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class _Growing:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
     error: str | None = None
 
     def add(self, delta: TokenDelta) -> str:
@@ -92,6 +95,7 @@ class _Growing:
         self.pieces.append(text)
         self.token_ids += delta.token_ids[:num_added]
         self.logprobs += delta.logprobs[:num_added]
+        self.origins += delta.origins[:num_added]
         self.prompt_logprobs += delta.prompt_logprobs
         self.error = delta.error
         return text
@@ -100,7 +104,14 @@ class _Growing:
         """The whole."""
         reason = self.text.finish_reason
         assert reason is not None
-        return Answer("".join(self.pieces), tuple(self.token_ids), reason, tuple(self.logprobs), self.error)
+        return Answer(
+            "".join(self.pieces),
+            tuple(self.token_ids),
+            reason,
+            tuple(self.logprobs),
+            self.error,
+            tuple(self.origins),
+        )
 
 
 class LLM:
@@ -301,6 +312,7 @@ class LLM:
                     prompt_ids=ids,
                     params=msgspec.structs.replace(drawn, seed=(drawn.seed + number) % 2**64),
                     speculation=speculation,
+                    token_origins=params.return_token_origins,
                 ),
                 AnswerText(self._tokenizer.decode, _several(params.stop), ends),
             )

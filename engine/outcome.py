@@ -4,7 +4,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
 from outrider.engine.drawing import DrawnRow
-from outrider.engine.protocol import FinishReason, TokenLogprobs
+from outrider.engine.protocol import BONUS, TARGET, FinishReason, TokenLogprobs
 from outrider.engine.scheduler import StepRow
 from outrider.engine.sequence import Sequence
 from outrider.speculative.match import match
@@ -17,6 +17,7 @@ class Outcome:
     row: StepRow
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)  # of each token the proposer that gave it, BONUS or TARGET
     accepted: list[int] = field(default_factory=list)  # nodes of the draft whose tokens are among these
     reason: FinishReason | None = None
     problem: str | None = None
@@ -31,7 +32,9 @@ def settle(row: StepRow, drawn: DrawnRow, eos_token_ids: SequenceOf[int]) -> Out
     """Matches a row's draft with what was drawn, and appends the tokens that it emits to its sequence."""
     sequence, outcome = row.sequence, Outcome(row)
     emitted, nodes = match(row.draft, drawn.token_ids)
-    for place, token_id in zip((0, *(1 + node for node in nodes)), emitted, strict=True):
+    # Of several proposers that offered a node, the first one gave it.
+    origins = [*(row.draft.origins[node][0] for node in nodes), BONUS if len(row.draft) else TARGET]
+    for place, token_id, origin in zip((0, *(1 + node for node in nodes)), emitted, origins, strict=True):
         if token_id is None:
             outcome.problem = "no token can follow: the model's output is no number, or every token is forbidden"
             break
@@ -41,6 +44,7 @@ def settle(row: StepRow, drawn: DrawnRow, eos_token_ids: SequenceOf[int]) -> Out
         sequence.token_ids.append(token_id)
         outcome.token_ids.append(token_id)
         outcome.logprobs += drawn.logprobs[place : place + 1]
+        outcome.origins.append(origin)
         outcome.reason = _reason_to_end(sequence, eos_token_ids)
         if outcome.reason is not None:
             break

@@ -13,7 +13,13 @@ from outrider.engine.errors import RequestError
 
 MAX_FRAME_BYTES = 64 * 2**20
 
+OFF = "off"  # no proposer may draft
+AUTO = "auto"  # all may, and the engine decides which do, and how much
 PREDICTION = "prediction"  # the proposer that a request's own prediction feeds
+
+# Where a token comes from, beside the proposers' names.
+BONUS = "bonus"  # drawn by the target behind the last accepted node of a draft
+TARGET = "target"  # drawn in a step without a draft
 
 
 class FinishReason(StrEnum):
@@ -53,10 +59,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class SpeculationParams(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which proposers may draft for a request (none: speculation is off) and how many tokens a step."""
 
-    methods: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()  # the one to be trusted most first
     max_tokens: int = 0
     prediction_ids: tuple[int, ...] = ()  # what the client expects the answer to be
     auto: bool = False  # which of the methods are asked, and what is verified, is decided step by step
+    tree: bool = True  # False: of the first method that offers something, one chain
     min_probability: float = 0.0  # of a node that is verified: its estimated chance to be reached
 
 
@@ -71,6 +78,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     output_ids: list[int] = []
     priority: int = 0  # lower values first
     cache_salt: str = ""  # requests share cached prefixes with those of the same salt alone
+    token_origins: bool = False  # whether deltas tell where their tokens come from
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
@@ -102,49 +110,71 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     eos_token_ids: tuple[int, ...]
     default_sampling: dict[str, float]  # the checkpoint's own defaults: temperature, top_p, top_k
     speculation_methods: tuple[str, ...]
-    max_speculation_tokens: int
+    speculation_max_tokens: int
+    default_speculation: tuple[str, ...]  # of requests that say nothing: methods, or `off` or `auto` alone
 
     def given(self, asked: float | None, name: str, neutral: float) -> float:
         """What a request says, else what the checkpoint says, else what changes nothing."""
         return self.default_sampling.get(name, neutral) if asked is None else asked
 
     def speculation(
-        self, methods: Sequence[str], max_tokens: int | None, prediction_ids: Sequence[int]
+        self,
+        methods: Sequence[str],
+        max_tokens: int | None,
+        prediction_ids: Sequence[int],
+        *,
+        tree: bool = True,
+        min_probability: float = 0.0,
     ) -> SpeculationParams:
         """Which proposers may draft: those that a request asks for, and `prediction` first where it brings one.
 
         Where the engine does not speculate at all, a prediction is left unused.
 
         Args:
-            methods: none, or `off` alone, for none
+            methods: none for the engine's default; `off` or `auto` stand alone
             max_tokens: of a step's draft; clipped to the engine's own bound
             prediction_ids: what the client expects the answer to be, if it has said so
+            tree: whether offers are merged, or the first one alone is followed, as a chain
+            min_probability: below it a drafted token is not worth verifying, 0 to 1
 
         Raises:
             RequestError: a method that is not loaded, `prediction` without one, or one that can never be emitted.
         """
-        if "off" in methods:
-            if len(methods) > 1:
-                raise RequestError("speculation `off` stands alone: leave it or the other methods out")
+        for name in (OFF, AUTO):
+            if name in methods and len(methods) > 1:
+                raise RequestError(f"speculation `{name}` stands alone: leave it or the other methods out")
+        if OFF in methods:
             return SpeculationParams()
-        if PREDICTION in methods and not prediction_ids:
+        chosen = tuple(methods) or self.default_speculation
+        chosen = () if chosen == (OFF,) else chosen
+        is_auto = chosen == (AUTO,) and self.speculation_methods != ()
+        if is_auto:
+            chosen = tuple(name for name in self.speculation_methods if name != PREDICTION)
+        if PREDICTION in chosen and not prediction_ids:
             raise RequestError(f"speculation method `{PREDICTION}` needs the field `prediction` with a text")
         if prediction_ids and PREDICTION in self.speculation_methods:
             if len(prediction_ids) > self.max_model_len:
                 raise RequestError(
                     f"the prediction has {len(prediction_ids)} tokens, more than the context of {self.max_model_len}"
                 )
-            methods = (PREDICTION, *methods)
-        methods = tuple(dict.fromkeys(methods))
-        for method in methods:
+            chosen = (PREDICTION, *chosen)
+        chosen = tuple(dict.fromkeys(chosen))
+        for method in chosen:
             if method not in self.speculation_methods:
-                loaded = ", ".join(f"`{name}`" for name in ("off", *self.speculation_methods))
-                raise RequestError(f"speculation method `{method}` is not loaded: use one of {loaded}")
-        if not methods:
+                choices = (OFF, AUTO, *self.speculation_methods) if self.speculation_methods else (OFF,)
+                listed = ", ".join(f"`{name}`" for name in choices)
+                raise RequestError(f"speculation method `{method}` is not loaded: use one of {listed}")
+        if not chosen:
             return SpeculationParams()
-        bound = self.max_speculation_tokens
-        prediction = tuple(prediction_ids) if PREDICTION in methods else ()
-        return SpeculationParams(methods, min(max_tokens or bound, bound), prediction)
+        bound = self.speculation_max_tokens
+        return SpeculationParams(
+            methods=chosen,
+            max_tokens=min(max_tokens or bound, bound),
+            prediction_ids=tuple(prediction_ids) if PREDICTION in chosen else (),
+            auto=is_auto,
+            tree=tree,
+            min_probability=min_probability,
+        )
 
 
 class SpeculationFigures(msgspec.Struct, frozen=True):
@@ -155,6 +185,7 @@ class SpeculationFigures(msgspec.Struct, frozen=True):
     num_draft_tokens: int
     num_accepted_tokens: int
     acceptance_histogram: list[int]  # index j: verified steps that accepted j drafted tokens
+    num_dropped: int = 0  # drafts that were not used: the proposer failed, or offered no tree of tokens
 
 
 class RequestFigures(msgspec.Struct, frozen=True):
@@ -189,6 +220,7 @@ class TokenDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
     needs_grammar: bool = False  # with an error: load the grammar again and submit again
     figures: RequestFigures | None = None
+    origins: list[str] = []  # one for each token, where asked for: a proposer's name, BONUS or TARGET
 
 
 class EngineStats(msgspec.Struct, frozen=True):
@@ -204,6 +236,9 @@ class EngineStats(msgspec.Struct, frozen=True):
     total_cached_tokens: int  # of prompts, found in the prefix cache
     draft_tokens: dict[str, int]  # by method
     accepted_draft_tokens: dict[str, int]
+    acceptance_histograms: dict[str, list[int]]  # by method, index j: verified steps that accepted j drafted tokens
+    dropped_drafts: dict[str, int]  # by method: offers of proposers that failed, or that were no tree of tokens
+    token_origins: dict[str, int]  # emitted tokens: by method, BONUS and TARGET
     resident_bytes: int
     peak_resident_bytes: int
 

@@ -78,7 +78,8 @@ class Sampler:
         if typical:  # behind the other filters, so that nothing is left of those for the draw
             scores = logits[typical]
             scale_and_filter(scores, [draws[index] for index in typical])
-            keep_typical(scores, torch.tensor([rows[index].params.typical_p for index in typical]))
+            shares = [rows[index].params.typical_p for index in typical]
+            keep_typical(scores, torch.tensor(shares, dtype=torch.float32))
             logits[typical] = scores
             for index in typical:
                 draws[index] = Draw(draws[index].seed, draws[index].position, keeps_scores=draws[index].keeps_scores)
@@ -106,11 +107,12 @@ def _edit(logits: torch.Tensor, row: SampleRow) -> None:
     if params.bad_words:
         logits[_ends_of_bad_words(row)] = float("-inf")
     if params.logit_bias:
-        logits.index_add_(0, torch.tensor(list(params.logit_bias)), torch.tensor(list(params.logit_bias.values())))
+        biases = torch.tensor(list(params.logit_bias.values()), dtype=torch.float32)
+        logits.index_add_(0, torch.tensor(list(params.logit_bias)), biases)
     if params.frequency_penalty or params.presence_penalty:
         output = torch.tensor([*row.token_ids[row.num_prompt_tokens :], *row.draft], dtype=torch.int64)
         seen, counts = torch.unique(output, return_counts=True)
-        logits[seen] -= params.frequency_penalty * counts + params.presence_penalty
+        logits[seen] -= params.frequency_penalty * counts.float() + params.presence_penalty
     if params.repetition_penalty != 1.0:
         seen = torch.tensor([*row.token_ids, *row.draft]).unique()
         values = logits[seen]

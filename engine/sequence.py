@@ -43,6 +43,7 @@ class Sequence:
     priority: int = 0  # lower values first
     order: int = 0  # of arrival, given by the scheduler
     cache_salt: str = ""
+    token_origins: bool = False  # whether its deltas tell where their tokens come from
     status: Status = Status.WAITING
     num_computed: int = 0
     block_ids: list[int] = field(default_factory=list)
@@ -84,8 +85,13 @@ class Sequence:
             num_preemptions=self.num_preemptions,
             num_cached_tokens=self.num_cached_tokens,
             speculation=[_figures(method, counts) for method, counts in self.draft_counts.items()],
-            whole_drafts=_figures("+".join(self.draft_counts), self.whole_drafts) if self.draft_counts else None,
+            whole_drafts=self._whole_figures() if self.whole_drafts.num_steps else None,
         )
+
+    def _whole_figures(self) -> SpeculationFigures:
+        """Of all methods that drafted, together."""
+        drafted = [method for method, counts in self.draft_counts.items() if counts.num_steps]
+        return _figures("+".join(drafted), self.whole_drafts)
 
     def __repr__(self) -> str:
         return (
@@ -96,5 +102,10 @@ class Sequence:
 
 def _figures(method: str, counts: DraftCounts) -> SpeculationFigures:
     return SpeculationFigures(
-        method, counts.num_steps, counts.num_draft_tokens, counts.num_accepted_tokens, counts.histogram
+        method,
+        counts.num_steps,
+        counts.num_draft_tokens,
+        counts.num_accepted_tokens,
+        counts.histogram,
+        counts.num_dropped,
     )

@@ -42,7 +42,7 @@ class Speculators:
         self._draft: ServedModel | None = None
         self._eagle: EagleProposer | None = None
         self._target = target
-        if not config.speculation:
+        if not config.speculation_allowed:
             return
         hidden_size = target.embed(torch.zeros(1, dtype=torch.int64, device=target.device)).shape[-1]
         shape = TargetShape(folder, hidden_size, target.vocab_size, target.num_layers)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from outrider.engine.errors import RequestError
-from outrider.engine.protocol import Hello, SamplingParams, SpeculationParams, Submit
+from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
 from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
 from outrider.gateway.requests import (
     ChatRequest,
@@ -41,6 +41,7 @@ class Admitted:
     echo: str
     stops: tuple[str, ...]
     stop_token_ids: frozenset[int]  # tokens whose text is not shown when they end the answer
+    requested_draft_tokens: int | None  # of a step, as the request says; the server may have allowed less
     grammar: CompiledGrammar | None
     grammar_figures: GrammarFigures | None
 
@@ -62,7 +63,8 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         field, prompt_ids = "prompt", await _text_prompt(gateway, request)
         max_tokens = request.max_tokens
     params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
-    speculation = await _speculation(gateway, request, hello)
+    options = _speculation_options(request)
+    speculation = await _speculation(gateway, request, options)
     grammar, figures = await _grammar(gateway, request.response_format)
     stop = request.stop
     submit = Submit(
@@ -73,6 +75,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         grammar_key=None if grammar is None else grammar.key,
         priority=request.priority or 0,
         cache_salt=request.cache_salt or "",
+        token_origins=bool(request.return_token_origins),
     )
     num_choices = request.n or 1
     return Admitted(
@@ -81,6 +84,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         echo=_echo(gateway, request, prompt_ids),
         stops=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
         stop_token_ids=frozenset((*hello.eos_token_ids, *params.stop_token_ids)),
+        requested_draft_tokens=options.max_tokens,
         grammar=grammar,
         grammar_figures=figures,
     )
@@ -186,21 +190,32 @@ def sampling_params(
     )
 
 
-async def _speculation(gateway: Gateway, request: ChatRequest | CompletionRequest, hello: Hello) -> SpeculationParams:
+def _speculation_options(request: ChatRequest | CompletionRequest) -> SpeculationOptions:
+    """The long form of what the request says of speculation; without methods where it says nothing."""
+    asked = request.speculation
+    return asked if isinstance(asked, SpeculationOptions) else SpeculationOptions([] if asked is None else [asked])
+
+
+async def _speculation(
+    gateway: Gateway, request: ChatRequest | CompletionRequest, options: SpeculationOptions
+) -> SpeculationParams:
     """Which proposers may draft.
 
     Raises:
         ApiError: a method or a prediction that cannot be honoured.
     """
-    asked = request.speculation
-    options = (
-        SpeculationOptions([] if asked is None else [asked]) if not isinstance(asked, SpeculationOptions) else asked
-    )
+    hello = gateway.engine.hello
     prediction = request.prediction if isinstance(request, ChatRequest) else None
     is_used = prediction is not None and "off" not in options.methods and hello.speculation_methods
     ids = await _encode(gateway, prediction.text, add_special_tokens=False) if prediction and is_used else []
     try:
-        return hello.speculation(options.methods, options.max_tokens, ids)
+        return hello.speculation(
+            options.methods,
+            options.max_tokens,
+            ids,
+            tree=options.tree is not False,
+            min_probability=options.min_probability or 0.0,
+        )
     except RequestError as error:
         field = "prediction" if str(error).startswith("the prediction") else "speculation"
         raise invalid(f"{error}"[:1].upper() + f"{error}"[1:], field, "invalid_value") from error

@@ -26,7 +26,13 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
 
 def _whole(head: Head, answers: list[Piece], usage: Usage, metrics: RequestMetrics | UnsetType) -> ChatCompletion:
     choices = [
-        ChatChoice(AssistantMessage(answer.text), answer.finish_reason or "stop", answer.index, _logprobs(answer))
+        ChatChoice(
+            AssistantMessage(answer.text),
+            answer.finish_reason or "stop",
+            answer.index,
+            _logprobs(answer),
+            head.origins(answer),
+        )
         for answer in answers
     ]
     return ChatCompletion(
@@ -44,7 +50,7 @@ def _opening(head: Head, index: int) -> ChatChunk:
 
 def _piece(head: Head, piece: Piece) -> ChatChunk:
     delta = Delta(content=piece.text or UNSET)
-    return _chunk(head, ChunkChoice(delta, piece.finish_reason, piece.index, _logprobs(piece)))
+    return _chunk(head, ChunkChoice(delta, piece.finish_reason, piece.index, _logprobs(piece), head.origins(piece)))
 
 
 def _logprobs(piece: Piece) -> ChatLogprobs | None:

@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from itertools import zip_longest
 
-from outrider.engine.protocol import RequestFigures
-from outrider.engine.protocol import SpeculationFigures as MethodFigures
+from msgspec import UNSET
+
+from outrider.engine.protocol import RequestFigures, SpeculationFigures
 from outrider.gateway.admission import Admitted
 from outrider.gateway.generation import Generation, Piece
 from outrider.gateway.responses import (
@@ -17,7 +18,8 @@ from outrider.gateway.responses import (
     Usage,
 )
 from outrider.gateway.state import Gateway
-from outrider.telemetry.figures import InferenceResult, SpeculationFigures
+from outrider.telemetry.figures import InferenceResult, MethodFigures
+from outrider.telemetry.figures import SpeculationFigures as DraftTotals
 
 
 class Choices:
@@ -120,7 +122,7 @@ class Choices:
     def result(self) -> InferenceResult:
         """What the trace says of the outcome; of a request that failed, what there was until then."""
         admitted, figures = self._admitted, self._figures()
-        speculation = None if figures is None else _draft_totals(figures)
+        speculation = None if figures is None else self._draft_totals(figures)
         return InferenceResult(
             response_id=self.id,
             response_model=self._gateway.model_name,
@@ -132,6 +134,7 @@ class Choices:
             prefill_seconds=None if figures is None else figures.prefill_seconds,
             decode_seconds=None if figures is None else figures.decode_seconds,
             speculation=speculation,
+            methods=() if figures is None else tuple(_told(method) for method in figures.speculation),
             grammar=admitted.grammar_figures,
         )
 
@@ -152,8 +155,23 @@ class Choices:
             whole_drafts=_sum([figures.whole_drafts for figures in known if figures.whole_drafts is not None]),
         )
 
+    def _draft_totals(self, figures: RequestFigures) -> DraftTotals | None:
+        """Over all methods; None when nothing was drafted."""
+        whole = figures.whole_drafts
+        if whole is None:
+            return None
+        return DraftTotals(
+            method=whole.method,
+            steps=whole.num_steps,
+            drafted_tokens=whole.num_draft_tokens,
+            accepted_tokens=whole.num_accepted_tokens,
+            emitted_tokens=whole.num_accepted_tokens + whole.num_steps,
+            max_tokens=self._admitted.submits[0].speculation.max_tokens,
+            acceptance_histogram=tuple(whole.acceptance_histogram),
+        )
+
     def _completion_details(self, figures: RequestFigures | None) -> CompletionDetails:
-        totals = None if figures is None else _draft_totals(figures)
+        totals = None if figures is None else self._draft_totals(figures)
         if totals is None:
             return CompletionDetails()
         # The engine may have gone on behind a stop string; what was cut there is no part of the answer.
@@ -163,9 +181,10 @@ class Choices:
         )
 
     def _speculative_decoding(self, figures: RequestFigures) -> SpeculativeDecoding | None:
-        totals = _draft_totals(figures)
+        totals = self._draft_totals(figures)
         if totals is None or figures.whole_drafts is None:
             return None
+        allowed, requested = self._admitted.submits[0].speculation.max_tokens, self._admitted.requested_draft_tokens
         return SpeculativeDecoding(
             mean_acceptance_length=totals.emitted_tokens / totals.steps,
             draft_acceptance_rate=totals.accepted_tokens / totals.drafted_tokens,
@@ -173,29 +192,30 @@ class Choices:
             num_spec_steps=totals.steps,
             num_accepted_draft_tokens=totals.accepted_tokens,
             num_draft_tokens=totals.drafted_tokens,
-            num_spec_tokens=self._admitted.submits[0].speculation.max_tokens,
+            num_spec_tokens=allowed,
+            max_tokens=allowed,
+            requested_max_tokens=UNSET if requested is None or requested <= allowed else requested,
             methods={
                 method.method: {
                     "num_spec_steps": method.num_steps,
                     "num_draft_tokens": method.num_draft_tokens,
                     "num_accepted_draft_tokens": method.num_accepted_tokens,
+                    "num_dropped_drafts": method.num_dropped,
                 }
                 for method in figures.speculation
             },
         )
 
 
-def _draft_totals(figures: RequestFigures) -> SpeculationFigures | None:
-    """Over all methods; None when nothing was drafted."""
-    whole = figures.whole_drafts
-    if whole is None:
-        return None
-    return SpeculationFigures(
-        method=whole.method,
-        steps=whole.num_steps,
-        drafted_tokens=whole.num_draft_tokens,
-        accepted_tokens=whole.num_accepted_tokens,
-        emitted_tokens=whole.num_accepted_tokens + whole.num_steps,
+def _told(figures: SpeculationFigures) -> MethodFigures:
+    """For the trace."""
+    return MethodFigures(
+        method=figures.method,
+        steps=figures.num_steps,
+        drafted_tokens=figures.num_draft_tokens,
+        accepted_tokens=figures.num_accepted_tokens,
+        acceptance_histogram=tuple(figures.acceptance_histogram),
+        dropped_drafts=figures.num_dropped,
     )
 
 
@@ -203,25 +223,26 @@ def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def _merged(figures: list[MethodFigures]) -> list[MethodFigures]:
+def _merged(figures: list[SpeculationFigures]) -> list[SpeculationFigures]:
     """One entry for each method."""
-    by_method: dict[str, list[MethodFigures]] = {}
+    by_method: dict[str, list[SpeculationFigures]] = {}
     for one in figures:
         by_method.setdefault(one.method, []).append(one)
     return [merged for several in by_method.values() if (merged := _sum(several)) is not None]
 
 
-def _sum(figures: list[MethodFigures]) -> MethodFigures | None:
+def _sum(figures: list[SpeculationFigures]) -> SpeculationFigures | None:
     """All of them as one, None of none."""
     if not figures:
         return None
     lengths = zip_longest(*(one.acceptance_histogram for one in figures), fillvalue=0)
-    return MethodFigures(
+    return SpeculationFigures(
         "+".join(dict.fromkeys(one.method for one in figures)),
         sum(one.num_steps for one in figures),
         sum(one.num_draft_tokens for one in figures),
         sum(one.num_accepted_tokens for one in figures),
         [sum(counts) for counts in lengths],
+        sum(one.num_dropped for one in figures),
     )
 
 

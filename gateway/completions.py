@@ -15,7 +15,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
 
 
 def _whole(head: Head, answers: list[Piece], usage: Usage, metrics: RequestMetrics | UnsetType) -> Completion:
-    choices = [TextChoice(answer.text, answer.finish_reason, answer.index, _logprobs(answer)) for answer in answers]
+    choices = [_choice(head, answer) for answer in answers]
     return Completion(id=head.id, created=head.created, model=head.model, choices=choices, usage=usage, metrics=metrics)
 
 
@@ -24,8 +24,12 @@ def _opening(_head: Head, _index: int) -> None:
 
 
 def _piece(head: Head, piece: Piece) -> Completion:
-    choices = [TextChoice(piece.text, piece.finish_reason, piece.index, _logprobs(piece))]
+    choices = [_choice(head, piece)]
     return Completion(id=head.id, created=head.created, model=head.model, choices=choices, usage=head.chunk_usage)
+
+
+def _choice(head: Head, piece: Piece) -> TextChoice:
+    return TextChoice(piece.text, piece.finish_reason, piece.index, _logprobs(piece), head.origins(piece))
 
 
 def _logprobs(piece: Piece) -> TextLogprobs | None:

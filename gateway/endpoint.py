@@ -40,6 +40,11 @@ class Head:
     created: int
     model: str
     chunk_usage: UnsetType | None  # null in each chunk of a stream that ends with its usage, as OpenAI has it
+    with_origins: bool
+
+    def origins(self, piece: Piece) -> list[str] | UnsetType:
+        """Of each token of a piece where it comes from, for clients that asked."""
+        return list(piece.origins) if self.with_origins else UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,7 @@ class _Answer:
             created=int(time.time()),
             model=gateway.model_name,
             chunk_usage=None if self._with_usage else UNSET,
+            with_origins=bool(request.return_token_origins),
         )
 
     async def whole(self) -> web.Response:

@@ -25,6 +25,7 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()
     offsets: tuple[int, ...] = ()  # where in the answer's text each of these tokens begins
     finish_reason: FinishReason | None = None
+    origins: tuple[str, ...] = ()  # where asked for: one for each of its tokens, those without text too
 
 
 def joined(pieces: Sequence[Piece]) -> Piece:
@@ -35,6 +36,7 @@ def joined(pieces: Sequence[Piece]) -> Piece:
         logprobs=tuple(one for piece in pieces for one in piece.logprobs),
         offsets=tuple(one for piece in pieces for one in piece.offsets),
         finish_reason=pieces[-1].finish_reason,
+        origins=tuple(one for piece in pieces for one in piece.origins),
     )
 
 
@@ -116,7 +118,13 @@ class Generation:
         self.total_logprob += sum(logprobs.drawn for logprobs in delta.logprobs[:num_added])
         shown = zip(offsets, delta.token_ids, delta.logprobs, strict=False)  # no log-probabilities where none are asked
         named = [(offset, self._named(token_id, logprobs)) for offset, token_id, logprobs in shown]
-        return Piece(self.index, text, tuple(one for _, one in named), tuple(offset for offset, _ in named))
+        return Piece(
+            self.index,
+            text,
+            tuple(one for _, one in named),
+            tuple(offset for offset, _ in named),
+            origins=tuple(delta.origins[:num_added]),
+        )
 
     def _named(self, token_id: int, logprobs: TokenLogprobs) -> TokenLogprob:
         top = []

@@ -35,6 +35,8 @@ class SpeculationOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     methods: list[str]
     max_tokens: Count | None = None
+    tree: bool | None = None
+    min_probability: Probability | None = None
 
 
 class JsonSchemaFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,6 +82,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     response_format: ResponseFormat | None = None
     speculation: str | SpeculationOptions | None = None
     return_metrics: bool | None = None
+    return_token_origins: bool | None = None
     priority: Annotated[int, Meta(ge=-MAX_INT, le=MAX_INT)] | None = None
     cache_salt: Annotated[str, Meta(max_length=256)] | None = None
     user: str | None = None  # OpenAI's label of the end user; nothing depends on it

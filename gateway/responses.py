@@ -41,7 +41,9 @@ class SpeculativeDecoding(msgspec.Struct, frozen=True, kw_only=True):
     num_spec_steps: int
     num_accepted_draft_tokens: int
     num_draft_tokens: int
-    num_spec_tokens: int  # the most that were allowed per step
+    num_spec_tokens: int  # as `max_tokens`, by vLLM's name
+    max_tokens: int  # the most that were allowed per step
+    requested_max_tokens: int | UnsetType = UNSET  # where the request asked for more than the server allows
     methods: dict[str, dict[str, int]]
 
 
@@ -107,6 +109,7 @@ class ChatChoice(msgspec.Struct, frozen=True):
     finish_reason: FinishReason
     index: int = 0
     logprobs: ChatLogprobs | None = None
+    token_origins: list[str] | UnsetType = UNSET
 
 
 class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +138,7 @@ class ChunkChoice(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None = None
     index: int = 0
     logprobs: ChatLogprobs | None = None
+    token_origins: list[str] | UnsetType = UNSET
 
 
 class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +160,7 @@ class TextChoice(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None
     index: int = 0
     logprobs: TextLogprobs | None = None
+    token_origins: list[str] | UnsetType = UNSET
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,5 +65,12 @@ def record_engine_stats(metrics: Metrics, stats: EngineStats) -> None:
         cached_tokens=stats.total_cached_tokens,
         draft_tokens=stats.draft_tokens,
         accepted_draft_tokens=stats.accepted_draft_tokens,
+        draft_steps={
+            (method, accepted): steps
+            for method, histogram in stats.acceptance_histograms.items()
+            for accepted, steps in enumerate(histogram)
+        },
+        dropped_drafts=stats.dropped_drafts,
+        tokens_by_origin=stats.token_origins,
     )
     metrics.set_engine_stats("engine-0", levels, totals)

@@ -160,7 +160,7 @@ class Decoder:
         if needed > len(self._scratch):
             self._scratch = torch.empty(needed, dtype=torch.uint8)
         shape, num_taps = self._shape, self._decoder.num_taps
-        logits = torch.empty(len(logit_rows), shape.vocab_size)
+        logits = torch.empty(len(logit_rows), shape.vocab_size, dtype=torch.float32)
         hidden = torch.empty(len(logit_rows), shape.hidden_size, dtype=shape.dtype)
         taps = torch.empty(num_rows, num_taps * shape.hidden_size, dtype=shape.dtype) if num_taps else None
         self._decoder.attention.max_blocks = batch.block_table.shape[1]
@@ -191,7 +191,7 @@ class Decoder:
         """`forward`'s logits (n, vocab_size) float32 of its hidden states (n, hidden_size), in the model's dtype."""
         assert hidden.dtype == self._shape.dtype
         hidden = hidden.contiguous()
-        logits = torch.empty(len(hidden), self._shape.vocab_size)
+        logits = torch.empty(len(hidden), self._shape.vocab_size, dtype=torch.float32)
         self._output(ctypes.byref(self._decoder), hidden.data_ptr(), logits.data_ptr(), len(hidden), self._num_threads)
         return logits
 

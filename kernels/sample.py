@@ -103,7 +103,7 @@ def sample_reference(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | 
 def scale_and_filter(scores: torch.Tensor, draws: Sequence[Draw]) -> None:
     """Temperature and filters, in place, on rows (num_rows, vocab_size) that are drawn with noise."""
     device = scores.device
-    temperatures = torch.tensor([draw.temperature for draw in draws], device=device)
+    temperatures = torch.tensor([draw.temperature for draw in draws], dtype=torch.float32, device=device)
     # Relative to the leader, so that nothing overflows.
     scores.sub_(scores.amax(-1, keepdim=True)).mul_(1.0 / temperatures[:, None])
     filter_scores(

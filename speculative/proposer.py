@@ -99,6 +99,7 @@ class DraftCounts:
     num_draft_tokens: int = 0
     num_accepted_tokens: int = 0
     histogram: list[int] = field(default_factory=list)  # index j: steps that accepted j drafted tokens
+    num_dropped: int = 0  # offers that were not used: the proposer failed, or they were no tree of tokens
 
     def add(self, num_drafted: int, num_accepted: int) -> None:
         """Counts one verified step."""

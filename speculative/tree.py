@@ -107,6 +107,17 @@ def merge(offers: Mapping[str, Draft], max_nodes: int) -> TokenTree:
     )
 
 
+def chain(draft: Draft) -> Draft:
+    """Of an offer the branch that goes on with the first child of each node."""
+    if draft.parents is None:
+        return draft
+    nodes: list[int] = []
+    for node, parent in enumerate(draft.parents):
+        if parent == (nodes[-1] if nodes else ROOT):
+            nodes.append(node)
+    return Draft(tuple(draft.token_ids[node] for node in nodes), None, tuple(_scores(draft)[node] for node in nodes))
+
+
 def is_sound(draft: Draft, vocab_size: int) -> bool:
     """Whether all tokens are the model's, each parent comes before its children, and scores are from 0 to 1."""
     ids, parents, scores = draft.token_ids, draft.parents, draft.scores

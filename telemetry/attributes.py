@@ -5,7 +5,7 @@ One value that cannot be encoded costs the whole batch of up to 512 spans, and c
 
 from typing import TypeAlias
 
-AttributeValue: TypeAlias = str | bool | int | float | list[str]
+AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int]
 Attributes: TypeAlias = dict[str, AttributeValue | None]
 
 _MAX_TEXT = 1024  # characters
@@ -29,4 +29,6 @@ def sendable_text(text: str) -> str:
 def _sendable_value(value: AttributeValue) -> AttributeValue:
     if isinstance(value, str):
         return sendable_text(value)
-    return [sendable_text(text) for text in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [sendable_text(one) if isinstance(one, str) else one for one in value]  # type: ignore[return-value]
+    return value

@@ -5,6 +5,9 @@ Owns the memory that this takes. Knows nothing of Prometheus.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+Label = TypeVar("Label")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,9 @@ class EngineTotals:
         cached_tokens: Prompt tokens whose KV was found in the prefix cache.
         draft_tokens: By proposer: nodes verified.
         accepted_draft_tokens: By proposer: those of them that became output.
+        draft_steps: By proposer and how many of its tokens were accepted: steps that verified a draft of it.
+        dropped_drafts: By proposer: offers that were not used because it failed.
+        tokens_by_origin: Emitted tokens by who gave them: a proposer, or the model itself behind a draft or without.
     """
 
     steps: int = 0
@@ -52,6 +58,9 @@ class EngineTotals:
     cached_tokens: int = 0
     draft_tokens: Mapping[str, int] = field(default_factory=dict)
     accepted_draft_tokens: Mapping[str, int] = field(default_factory=dict)
+    draft_steps: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    dropped_drafts: Mapping[str, int] = field(default_factory=dict)
+    tokens_by_origin: Mapping[str, int] = field(default_factory=dict)
 
     def since(self, earlier: "EngineTotals") -> "EngineTotals":
         """What was counted after `earlier`.
@@ -66,12 +75,19 @@ class EngineTotals:
             cached_tokens=self.cached_tokens - earlier.cached_tokens,
             draft_tokens=_difference(self.draft_tokens, earlier.draft_tokens),
             accepted_draft_tokens=_difference(self.accepted_draft_tokens, earlier.accepted_draft_tokens),
+            draft_steps=_difference(self.draft_steps, earlier.draft_steps),
+            dropped_drafts=_difference(self.dropped_drafts, earlier.dropped_drafts),
+            tokens_by_origin=_difference(self.tokens_by_origin, earlier.tokens_by_origin),
         )
         return self if difference._has_fallen() else difference
 
     def _has_fallen(self) -> bool:
         counts = (self.steps, self.step_seconds, self.preemptions, self.cached_tokens)
-        return min(*counts, *self.draft_tokens.values(), *self.accepted_draft_tokens.values()) < 0
+        by_label = (
+            *(self.draft_tokens, self.accepted_draft_tokens),
+            *(self.draft_steps, self.dropped_drafts, self.tokens_by_origin),
+        )
+        return min(*counts, *(count for one in by_label for count in one.values())) < 0
 
 
 class EngineBook:
@@ -100,5 +116,5 @@ class EngineBook:
         return sum(self._levels.values(), EngineLevels())
 
 
-def _difference(later: Mapping[str, int], earlier: Mapping[str, int]) -> dict[str, int]:
+def _difference(later: Mapping[Label, int], earlier: Mapping[Label, int]) -> dict[Label, int]:
     return {name: later.get(name, 0) - earlier.get(name, 0) for name in later.keys() | earlier.keys()}

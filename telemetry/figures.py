@@ -60,6 +60,8 @@ class SpeculationFigures:
 
     Attributes:
         method: The proposers' names joined by "+", in a fixed order, or "off".
+        max_tokens: The most tokens that were drafted in a step.
+        acceptance_histogram: At place j the steps that accepted j tokens.
         drafted_tokens: Nodes that were offered and verified; they are no output.
         accepted_tokens: Those of them that became output.
         emitted_tokens: What those steps emitted: the accepted ones, and one more for each step.
@@ -70,6 +72,8 @@ class SpeculationFigures:
     drafted_tokens: int
     accepted_tokens: int
     emitted_tokens: int
+    max_tokens: int | None = None
+    acceptance_histogram: tuple[int, ...] = ()
 
     @property
     def acceptance_rate(self) -> float | None:
@@ -91,7 +95,46 @@ class SpeculationFigures:
             names.SPEC_EMITTED_TOKENS: self.emitted_tokens,
             names.SPEC_ACCEPTANCE_RATE: self.acceptance_rate,
             names.SPEC_MEAN_ACCEPTED_LEN: self.mean_accepted_len,
+            names.SPEC_ACCEPT_LEN_HISTOGRAM: list(self.acceptance_histogram) or None,
+            names.SPEC_K_MAX: self.max_tokens,
+            names.SPEC_K_MEAN: self.drafted_tokens / self.steps if self.steps else None,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodFigures:
+    """What one proposer did for one request; a token that several offered counts for each.
+
+    Attributes:
+        method: Its name: one of a fixed few.
+        steps: Those that verified a draft of it.
+        acceptance_histogram: At place j the steps that accepted j of its tokens.
+        dropped_drafts: Drafts that were not used because it failed.
+    """
+
+    method: str
+    steps: int
+    drafted_tokens: int
+    accepted_tokens: int
+    acceptance_histogram: tuple[int, ...] = ()
+    dropped_drafts: int = 0
+
+    def attributes(self) -> Attributes:
+        """The `outrider.spec.<method>.*` attributes."""
+        figures: Attributes = {
+            names.SPEC_STEPS: self.steps,
+            names.SPEC_DRAFTED_TOKENS: self.drafted_tokens,
+            names.SPEC_ACCEPTED_TOKENS: self.accepted_tokens,
+            names.SPEC_ACCEPTANCE_RATE: self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None,
+            names.SPEC_ACCEPT_LEN_HISTOGRAM: list(self.acceptance_histogram) or None,
+        }
+        return {names.spec_of(self.method, name): value for name, value in figures.items()}
+
+    def dropped(self) -> Attributes | None:
+        """What the event of a proposer that failed says; None of one that did not."""
+        if not self.dropped_drafts:
+            return None
+        return {names.SPEC_METHOD: self.method, names.SPEC_DROPPED_DRAFTS: self.dropped_drafts}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +171,7 @@ class InferenceResult:
         queue_seconds: From admission to the first step that ran the request.
         prefill_seconds: From there to the first token.
         decode_seconds: From the first token to the last.
+        methods: One for each proposer that had something to offer, or failed.
     """
 
     response_id: str | None = None
@@ -141,6 +185,7 @@ class InferenceResult:
     prefill_seconds: float | None = None
     decode_seconds: float | None = None
     speculation: SpeculationFigures | None = None
+    methods: tuple[MethodFigures, ...] = ()
     grammar: GrammarFigures | None = None
 
     def attributes(self) -> Attributes:
@@ -157,6 +202,7 @@ class InferenceResult:
             names.PREFILL_SECONDS: _as_float(self.prefill_seconds),
             names.DECODE_SECONDS: _as_float(self.decode_seconds),
             **(self.speculation.attributes() if self.speculation is not None else {}),
+            **{name: value for one in self.methods for name, value in one.attributes().items()},
             **(self.grammar.attributes() if self.grammar is not None else {}),
         }
 

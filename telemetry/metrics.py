@@ -38,6 +38,7 @@ class Metrics:
         self._routes = frozenset(routes)
         self._models = set(models)
         self._engines = EngineBook()
+        self._shown: set[tuple[Counter, str]] = set()  # counters by method or origin
         self._registry = CollectorRegistry()
 
         self._requests = self._counter("outrider_requests_total", "HTTP requests answered.", "route", "status")
@@ -81,6 +82,21 @@ class Metrics:
         self._preemptions = self._counter("outrider_preemptions_total", "Requests that gave up their KV blocks.")
         self._drafted = self._counter("outrider_draft_tokens_total", "Draft tokens verified.", "method")
         self._accepted = self._counter("outrider_accepted_draft_tokens_total", "Draft tokens accepted.", "method")
+        self._draft_steps = self._counter("outrider_draft_steps_total", "Steps that verified a draft.", "method")
+        self._accepted_at = self._counter(
+            "outrider_accepted_draft_tokens_per_position_total",
+            "Draft tokens accepted, by their place in the draft.",
+            *("method", "position"),
+        )
+        self._dropped = self._counter(
+            "outrider_dropped_drafts_total", "Drafts that were not used because their proposer failed.", "method"
+        )
+        self._origins = self._counter(
+            "outrider_tokens_by_origin_total",
+            "Tokens that the engines emitted: by the method that drafted them, by the model itself behind a draft "
+            "(bonus) or without one (target).",
+            "origin",
+        )
 
         if _STATM.exists():
             memory = self._gauge("outrider_gateway_resident_memory_bytes", "Resident memory of this process.")
@@ -161,10 +177,21 @@ class Metrics:
         self._step_seconds.inc(added.step_seconds)
         self._preemptions.inc(added.preemptions)
         self._cached_tokens.inc(added.cached_tokens)
-        for method, tokens in added.draft_tokens.items():
-            self._drafted.labels(method).inc(tokens)
-        for method, tokens in added.accepted_draft_tokens.items():
-            self._accepted.labels(method).inc(tokens)
+        for counter, counts in (
+            (self._drafted, added.draft_tokens),
+            (self._accepted, added.accepted_draft_tokens),
+            (self._dropped, added.dropped_drafts),
+            (self._origins, added.tokens_by_origin),
+        ):
+            for name, count in counts.items():
+                if count or (counter, name) not in self._shown:  # a count of zero is shown once and costs nothing then
+                    self._shown.add((counter, name))
+                    counter.labels(name).inc(count)
+        for (method, accepted), steps in added.draft_steps.items():
+            if steps:
+                self._draft_steps.labels(method).inc(steps)
+                for position in range(accepted):
+                    self._accepted_at.labels(method, str(position)).inc(steps)
         self._show_levels()
 
     def remove_engine(self, engine: str) -> None:

@@ -55,17 +55,23 @@ GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens"
 QUEUE_SECONDS = "outrider.queue.seconds"
 PREFILL_SECONDS = "outrider.prefill.seconds"
 DECODE_SECONDS = "outrider.decode.seconds"
+SPEC_PREFIX = "outrider.spec."
 SPEC_METHOD = "outrider.spec.method"
+SPEC_K_MAX = "outrider.spec.k_max"
+SPEC_K_MEAN = "outrider.spec.k_mean"
 SPEC_STEPS = "outrider.spec.steps"
 SPEC_DRAFTED_TOKENS = "outrider.spec.drafted_tokens"
 SPEC_ACCEPTED_TOKENS = "outrider.spec.accepted_tokens"
 SPEC_EMITTED_TOKENS = "outrider.spec.emitted_tokens"
 SPEC_ACCEPTANCE_RATE = "outrider.spec.acceptance_rate"
 SPEC_MEAN_ACCEPTED_LEN = "outrider.spec.mean_accepted_len"
+SPEC_ACCEPT_LEN_HISTOGRAM = "outrider.spec.accept_len_histogram"
+SPEC_DROPPED_DRAFTS = "outrider.spec.dropped_drafts"
 GRAMMAR_KIND = "outrider.grammar.kind"
 GRAMMAR_COMPILE_MS = "outrider.grammar.compile_ms"
 GRAMMAR_CACHE_HIT = "outrider.grammar.cache_hit"
 
+SPEC_DROPPED_EVENT = "outrider.spec.dropped"
 FIRST_TOKEN_EVENT = "outrider.first_token"  # noqa: S105, a token of text
 
 # `error.type` stays low in cardinality: these, an HTTP status, or OTHER.
@@ -93,3 +99,8 @@ FINISHED_BY_ERROR = "error"
 
 # Any other method is `_OTHER` in the attribute and "HTTP" in the span's name: both are chosen by the client.
 HTTP_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+
+
+def spec_of(method: str, name: str) -> str:
+    """One of the names above for one proposer alone: `outrider.spec.ngram.steps`."""
+    return f"{SPEC_PREFIX}{method}.{name.removeprefix(SPEC_PREFIX)}"

@@ -150,6 +150,10 @@ class InferenceTrace:
         if span is None:
             return
         span.set_attributes(sendable(result.attributes() | override))
+        for method in result.methods:
+            dropped = method.dropped()
+            if dropped is not None:
+                span.add_event(names.SPEC_DROPPED_EVENT, sendable(dropped))
         if error_type is not None:
             _set_error(span, error_type)
         span.end()

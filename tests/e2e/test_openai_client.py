@@ -247,4 +247,4 @@ def test_the_clients_exceptions_fit(client) -> None:
         client.chat.completions.create(model=MODEL, messages=ask("hi"), extra_body={"speculation": "eagle"})
 
     assert "model_not_found" == not_found.value.code
-    assert "`off`, `grammar`, `prediction`, `ngram`, `suffix`" in bad.value.message
+    assert "`off`, `auto`, `grammar`, `prediction`, `ngram`, `suffix`" in bad.value.message

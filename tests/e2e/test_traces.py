@@ -24,7 +24,7 @@ async def test_a_request_leaves_a_server_span_and_one_inference_span(server, tra
         "model": "outrider-demo",
         "messages": [{"role": "user", "content": "1 2 3 1 2 3"}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
-        "speculation": "ngram",
+        "speculation": "grammar",
         "temperature": 0,
         "max_tokens": 40,
     }
@@ -44,6 +44,9 @@ async def test_a_request_leaves_a_server_span_and_one_inference_span(server, tra
     assert [answer["choices"][0]["finish_reason"]] == attributes["gen_ai.response.finish_reasons"]
     assert 0 == attributes["gen_ai.request.temperature"]
     assert "json_schema" == attributes["outrider.grammar.kind"]
+    assert 8 == attributes["outrider.spec.k_max"]
+    assert attributes["outrider.spec.grammar.steps"] == attributes["outrider.spec.steps"] > 0
+    assert attributes["outrider.spec.grammar.accept_len_histogram"] == attributes["outrider.spec.accept_len_histogram"]
     assert not any(name.startswith("gen_ai.") for name in http["attributes"])
 
 

@@ -45,6 +45,19 @@ def test_greedy_output_is_what_transformers_generates(make_core, tiny_folder) ->
     assert expected == alone(core, submits(12))
 
 
+def test_a_model_that_loads_beside_a_running_one_harms_nobody(make_core) -> None:
+    """While transformers reads weights it changes torch's default type for all threads; buffers say their own."""
+    sampling = {**SAMPLED, "typical_p": 0.9, "repetition_penalty": 1.1, "logit_bias": {5: 1.7}, "ignore_eos": True}
+    items = submits(6, **sampling)
+    expected = run(make_core(dtype="float32"), items)
+    core = make_core(dtype="float32")
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert expected == run(core, items)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("sampling", [{}, SAMPLED], ids=["greedy", "sampled"])
 def test_batch_chunks_and_preemption_change_no_token(make_core, dtype, sampling) -> None:

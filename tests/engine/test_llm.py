@@ -76,6 +76,21 @@ def test_a_prediction_changes_nothing_but_the_speed(llm) -> None:
     assert drafted.answers == plain.answers
 
 
+def test_answers_tell_where_their_tokens_come_from(llm) -> None:
+    """When asked; one word for each token, cut with them at a stop string."""
+    options = {"max_tokens": 24, "temperature": 0, "speculation": ["ngram"]}
+    (silent,) = llm.generate(PROMPTS[1], SamplingParams(**options))
+    (telling,) = llm.generate(PROMPTS[1], SamplingParams(**options, return_token_origins=True))
+    stop = telling.answers[0].text[3:9]
+    (cut,) = llm.generate(PROMPTS[1], SamplingParams(**options, return_token_origins=True, stop=stop))
+
+    assert silent.answers[0].token_origins == ()
+    for answer in (telling.answers[0], cut.answers[0]):
+        assert len(answer.token_origins) == len(answer.token_ids)
+        assert set(answer.token_origins) <= {"ngram", "bonus", "target"}
+    assert "ngram" in telling.answers[0].token_origins
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -114,7 +129,7 @@ def test_a_prediction_that_cannot_help_is_told(llm) -> None:
     ):
         with pytest.raises(RequestError, match=message):
             llm.generate(PROMPTS[0], params)
-    with LLM(str(target_path()), dtype="float32", num_threads=1, speculation=False) as plain:
+    with LLM(str(target_path()), dtype="float32", num_threads=1, speculation_allowed=False) as plain:
         params = SamplingParams(max_tokens=8, temperature=0, prediction="The quiet fox")
         assert plain.generate(PROMPTS[0], params)[0].answers == llm.generate(PROMPTS[0], params)[0].answers
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from inline_engine import EOS, SAMPLED, VOCAB_SIZE, requests, run, run_deltas, submit
 
@@ -77,6 +78,25 @@ def test_a_tree_changes_no_token(make_core, dtype, params, methods) -> None:
     assert core.stats().total_cached_tokens > 0
 
 
+def test_without_a_tree_one_branch_of_the_first_offer_is_verified(make_core) -> None:
+    """The second method is asked for nothing else than where the first has nothing to offer."""
+    expected = run(make_core(), requests())
+    core = make_core()
+    drafted = [
+        msgspec.structs.replace(one, speculation=msgspec.structs.replace(one.speculation, tree=False))
+        for one in requests(NAMES)
+    ]
+    teach(core, expected, drafted)
+    seen = []
+    fill = core._drafting.fill
+    core._drafting.fill = lambda rows, count: (fill(rows, count), seen.extend(row.draft for row in rows))
+
+    assert expected == run(core, drafted)
+    assert all(tree.is_chain for tree in seen)
+    assert {names for tree in seen for names in set(tree.origins)} == {("first",), ("second",)}
+    assert all(len(set(tree.origins)) <= 1 for tree in seen)
+
+
 def test_log_probabilities_are_those_of_the_branch(make_core) -> None:
     """Of the emitted tokens, in their order."""
     expected = run_deltas(make_core(dtype="float32"), requests(num_logprobs=2))
@@ -139,9 +159,45 @@ def test_a_proposer_that_offers_nonsense_or_fails_harms_nobody(make_core, caplog
         teach(core, expected, drafted)
         core._drafting._proposers["first"]._propose = lambda _, draft=draft: draft or 1 / 0
 
-        assert expected == run(core, drafted)
+        deltas = run_deltas(core, drafted)
+        assert expected == {name: [token for one in mine for token in one.token_ids] for name, mine in deltas.items()}
+        failed = [one for mine in deltas.values() for one in mine[-1].figures.speculation if one.method == "first"]
+        assert sum(one.num_dropped for one in failed) == core.stats().dropped_drafts["first"] > 0
+        assert core.stats().dropped_drafts["ngram"] == 0
+        assert {one.num_steps for one in failed} == {0}
+        wholes = [mine[-1].figures.whole_drafts for mine in deltas.values()]
+        assert {whole.method for whole in wholes if whole is not None} <= {"ngram"}
     assert "offers no tree of tokens" in caplog.text
     assert "proposer first failed" in caplog.text
+
+
+def test_a_proposer_that_answers_some_requests_only_harms_nobody(make_core) -> None:
+    """Nobody knows whose drafts they are, so all of them are left out."""
+    expected = run(make_core(), requests())
+    core = make_core()
+    drafted = requests(("first",))
+    teach(core, expected, drafted)
+    core._drafting._proposers["first"].propose = lambda asking: [Draft((1,))] * (len(asking) - 1)
+
+    assert expected == run(core, drafted)
+    assert core.stats().dropped_drafts["first"] > 0
+    assert core.stats().draft_tokens["first"] == 0
+
+
+def test_the_engine_counts_its_tokens_by_origin(make_core) -> None:
+    """All of them, whoever asked; and each method's steps by how much of its draft they accepted."""
+    expected = run(make_core(), requests())
+    core = make_core()
+    drafted = requests(NAMES)
+    teach(core, expected, drafted)
+    run(core, drafted)
+    stats = core.stats()
+
+    assert sum(stats.token_origins.values()) == sum(map(len, expected.values()))
+    assert set(stats.token_origins) == {*NAMES, "bonus", "target"}
+    for name in NAMES:
+        accepted = sum(count * index for index, count in enumerate(stats.acceptance_histograms[name]))
+        assert accepted == stats.accepted_draft_tokens[name] >= stats.token_origins[name] > 0
 
 
 class Misleading(Oracle):

@@ -23,8 +23,8 @@ from outrider.gateway.engine_link import EngineLink
 from outrider.gateway.errors import ApiError
 from outrider.structured.constraint import CompiledGrammar
 
-HELLO = Hello("folder", 10, 100, (1,), {}, ("ngram",), 8)
-STATS = EngineStats(0, 0, 4, 0, 0, 0.0, 0, 0, {}, {}, 0, 0)
+HELLO = Hello("folder", 10, 100, (1,), {}, ("ngram",), 8, ("off",))
+STATS = EngineStats(0, 0, 4, 0, 0, 0.0, 0, 0, {}, {}, {}, {}, {}, 0, 0)
 GRAMMAR = CompiledGrammar(key="g", backend="xgrammar", data=b"{}")
 SUBMIT = Submit(request_id="r", prompt_ids=[1], params=SamplingParams(seed=0, max_tokens=4), grammar_key="g")
 LAST = TokenDelta("r", [3], finish_reason=FinishReason.STOP)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.speculative.proposer import Draft
-from outrider.speculative.tree import MAX_NODES, ROOT, TokenTree, is_sound, merge
+from outrider.speculative.tree import MAX_NODES, ROOT, TokenTree, chain, is_sound, merge
 
 TOKENS = st.integers(0, 2)  # few, so that offers share beginnings
 
@@ -43,6 +43,19 @@ def test_the_union_has_every_branch_once(offered) -> None:
     for node in range(len(tree)):
         offering = {name for name, draft in offers.items() if tree.tokens_to(node) in branches_of(draft)}
         assert offering == set(tree.origins[node])
+
+
+@given(drafts())
+def test_the_chain_of_an_offer_is_its_branch_of_first_children(draft) -> None:
+    """Down to a node without a child; an offer that is a chain is its own."""
+    parents = list(range(ROOT, len(draft.token_ids) - 1)) if draft.parents is None else list(draft.parents)
+    expected, node = [], ROOT
+    while node in parents:
+        node = parents.index(node)
+        expected.append(draft.token_ids[node])
+
+    assert chain(draft).token_ids == tuple(expected)
+    assert chain(draft).parents is None
 
 
 @given(st.lists(drafts(), min_size=1, max_size=4), st.integers(0, 12))

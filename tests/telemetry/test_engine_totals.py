@@ -1,5 +1,6 @@
 """Running totals of engines that come, go and restart."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,18 @@ def test_a_method_that_vanished_tells_of_a_restart() -> None:
     added = book.enter("a", EngineLevels(), EngineTotals(steps=2))
 
     assert (added.steps, added.draft_tokens) == (2, {})
+
+
+@pytest.mark.parametrize("name", ["draft_steps", "dropped_drafts", "tokens_by_origin"])
+def test_each_labelled_count_tells_of_a_restart(name) -> None:
+    """Whichever of them fell."""
+    book = EngineBook()
+    book.enter("a", EngineLevels(), EngineTotals(steps=1, **{name: {"x": 5}}))
+    grown = book.enter("a", EngineLevels(), EngineTotals(steps=1, **{name: {"x": 7, "y": 1}}))
+    fallen = book.enter("a", EngineLevels(), EngineTotals(steps=9, **{name: {"x": 6}}))
+
+    assert getattr(grown, name) == {"x": 2, "y": 1}
+    assert (fallen.steps, getattr(fallen, name)) == (9, {"x": 6})
 
 
 def test_an_engine_that_lost_its_connection_is_the_same_engine() -> None:

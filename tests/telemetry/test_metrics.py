@@ -15,7 +15,9 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;versi
 
 NAMES = """
     gen_ai_server_request_duration_seconds:histogram gen_ai_server_time_per_output_token_seconds:histogram
-    gen_ai_server_time_to_first_token_seconds:histogram outrider_accepted_draft_tokens:counter outrider_build:info
+    gen_ai_server_time_to_first_token_seconds:histogram outrider_accepted_draft_tokens:counter
+    outrider_accepted_draft_tokens_per_position:counter outrider_build:info outrider_draft_steps:counter
+    outrider_dropped_drafts:counter outrider_tokens_by_origin:counter
     outrider_cached_prompt_tokens:counter outrider_client_disconnects:counter outrider_draft_tokens:counter
     outrider_engine_resident_memory_bytes:gauge outrider_engine_step_seconds:counter outrider_engine_steps:counter
     outrider_gateway_resident_memory_bytes:gauge outrider_generated_tokens:counter
@@ -214,6 +216,9 @@ def test_engines_are_summed_and_survive_their_restarts() -> None:
             cached_tokens=64,
             draft_tokens={"ngram": 30},
             accepted_draft_tokens={"ngram": 20},
+            draft_steps={("ngram", 0): 3, ("ngram", 1): 4, ("ngram", 2): 8},
+            dropped_drafts={"ngram": 2},
+            tokens_by_origin={"ngram": 20, "bonus": 15},
         ),
     )
     metrics.set_engine_stats("b", EngineLevels(running=3, kv_blocks_total=100), EngineTotals(steps=1))
@@ -228,6 +233,12 @@ def test_engines_are_summed_and_survive_their_restarts() -> None:
         ("outrider_cached_prompt_tokens_total", ()): 64,
         ("outrider_draft_tokens_total", ("ngram",)): 35,
         ("outrider_accepted_draft_tokens_total", ("ngram",)): 20,
+        ("outrider_draft_steps_total", ("ngram",)): 15,
+        ("outrider_accepted_draft_tokens_per_position_total", ("ngram", "0")): 12,
+        ("outrider_accepted_draft_tokens_per_position_total", ("ngram", "1")): 8,
+        ("outrider_dropped_drafts_total", ("ngram",)): 2,
+        ("outrider_tokens_by_origin_total", ("ngram",)): 20,
+        ("outrider_tokens_by_origin_total", ("bonus",)): 15,
         ("outrider_requests_running", ()): 0,
         ("outrider_kv_blocks", ()): 0,
     }.items() <= found.items()

@@ -39,6 +39,8 @@ def test_the_vocabulary_changes_only_on_purpose() -> None:
         outrider.decode.seconds outrider.first_token outrider.grammar.cache_hit outrider.grammar.compile_ms
         outrider.grammar.kind outrider.prefill.seconds outrider.queue.seconds
         outrider.spec.accepted_tokens outrider.spec.acceptance_rate outrider.spec.drafted_tokens
+        outrider.spec.accept_len_histogram outrider.spec.dropped outrider.spec.dropped_drafts
+        outrider.spec.k_max outrider.spec.k_mean
         outrider.spec.emitted_tokens outrider.spec.mean_accepted_len outrider.spec.method outrider.spec.steps
     """
 

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from outrider.telemetry import names
-from outrider.telemetry.figures import GrammarFigures, InferenceResult, RequestAttributes, SpeculationFigures
+from outrider.telemetry.figures import (
+    GrammarFigures,
+    InferenceResult,
+    MethodFigures,
+    RequestAttributes,
+    SpeculationFigures,
+)
 from outrider.telemetry.tracing import InferenceTrace, RequestTrace, Tracing
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -172,7 +178,18 @@ def test_what_came_of_it(recorder: Recorder) -> None:
         prefill_seconds=0.5,
         decode_seconds=1.5,
         speculation=SpeculationFigures(
-            method="ngram+eagle", steps=4, drafted_tokens=16, accepted_tokens=8, emitted_tokens=12
+            method="ngram+eagle",
+            steps=4,
+            drafted_tokens=16,
+            accepted_tokens=8,
+            emitted_tokens=12,
+            max_tokens=6,
+            acceptance_histogram=(1, 0, 2, 0, 1),
+        ),
+        methods=(
+            MethodFigures(
+                method="ngram", steps=4, drafted_tokens=10, accepted_tokens=5, acceptance_histogram=(1, 1, 2)
+            ),
         ),
         grammar=GrammarFigures(kind="json_schema", compile_ms=3, cache_hit=False),
     )
@@ -198,11 +215,39 @@ def test_what_came_of_it(recorder: Recorder) -> None:
         "outrider.spec.emitted_tokens": 12,
         "outrider.spec.acceptance_rate": 0.5,
         "outrider.spec.mean_accepted_len": 3.0,
+        "outrider.spec.accept_len_histogram": [1, 0, 2, 0, 1],
+        "outrider.spec.k_max": 6,
+        "outrider.spec.k_mean": 4.0,
+        "outrider.spec.ngram.steps": 4,
+        "outrider.spec.ngram.drafted_tokens": 10,
+        "outrider.spec.ngram.accepted_tokens": 5,
+        "outrider.spec.ngram.acceptance_rate": 0.5,
+        "outrider.spec.ngram.accept_len_histogram": [1, 1, 2],
         "outrider.grammar.kind": "json_schema",
         "outrider.grammar.compile_ms": 3.0,
         "outrider.grammar.cache_hit": False,
     }.items() <= span["attributes"].items()
     assert span["status"] == "UNSET"
+
+
+@pytest.mark.parametrize("error_type", [None, "engine_error"])
+def test_each_proposer_that_failed_leaves_an_event(recorder: Recorder, error_type: str | None) -> None:
+    """With how often it did, whatever came of the request; those that did not fail leave none."""
+    methods = tuple(
+        MethodFigures(method=name, steps=0, drafted_tokens=0, accepted_tokens=0, dropped_drafts=dropped)
+        for name, dropped in (("eagle", 3), ("ngram", 0))
+    )
+    inference, result = infer(recorder.start()), InferenceResult(methods=methods)
+    if error_type is None:
+        inference.end(result)
+    else:
+        inference.fail(error_type, result)
+
+    (span,) = recorder.spans()
+
+    (event,) = span["events"]
+    assert event["name"] == "outrider.spec.dropped"
+    assert event["attributes"] == {"outrider.spec.method": "eagle", "outrider.spec.dropped_drafts": 3}
 
 
 def test_a_rate_of_nothing_is_absent(recorder: Recorder) -> None:
