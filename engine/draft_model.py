@@ -1,12 +1,14 @@
 """A draft model beside the target: its own weights, its own cache, laid out as the target's, and its own tokens."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from outrider.engine.batch import make_batch
 from outrider.engine.config import BLOCK_SIZE
 from outrider.engine.models.served_model import ServedModel
+from outrider.kernels.paged_attention import AttentionBatch
 from outrider.speculative.vocabulary import VocabularyMap
 
 
@@ -24,6 +26,10 @@ class ServedDraftModel:
         """
         self.max_model_len = model.max_model_len
         self._model = model
+        # Of the last pass: its requests' blocks, their newest places, and where they are found by the kernels.
+        self._block_ids: list[Sequence[int]] = []
+        self._places: list[int] = []
+        self._batch: AttentionBatch | None = None
         self._to_draft: torch.Tensor | None = None
         if vocabulary is not None:
             # A token that it does not know reads as its first one; what it then guesses is verified all the same.
@@ -31,17 +37,48 @@ class ServedDraftModel:
             self._known = (vocabulary.to_target >= 0).nonzero()[:, 0].to(model.device)
             self._targets = vocabulary.to_target.to(model.device)[self._known]
 
-    def forward(
+    def read(
         self, block_ids: Sequence[Sequence[int]], spans: Sequence[range], token_ids: Sequence[int]
     ) -> torch.Tensor:
         """Logits (num_spans, target's vocab_size), float32, behind the last place of each span."""
         device = self._model.device
         batch, positions = make_batch(block_ids, spans, device, self._model.tile_size)
         ends = torch.tensor([len(span) for span in spans]).cumsum(0) - 1
-        ids = torch.tensor(token_ids).to(device)
+        self._block_ids, self._places = list(block_ids), [span.stop - 1 for span in spans]
+        sequences = torch.arange(len(spans), dtype=torch.int32, device=device)
+        self._batch = replace(batch, row_sequence=sequences, tiles=None)
+        return self._run(token_ids, positions, batch, ends.to(device))
+
+    def read_on(self, rows: Sequence[int], token_ids: Sequence[int]) -> torch.Tensor:
+        """Reads one token more of some requests of the last pass, and goes on with these: as `read`."""
+        batch, device = self._batch, self._model.device
+        assert batch is not None
+        if len(rows) < len(self._places):
+            self._block_ids = [self._block_ids[row] for row in rows]
+            self._places = [self._places[row] for row in rows]
+            batch = replace(
+                batch,
+                block_table=batch.block_table[list(rows)],
+                row_sequence=batch.row_sequence[: len(rows)],
+            )
+        places = self._places = [place + 1 for place in self._places]
+        blocks = [mine[place // BLOCK_SIZE] for mine, place in zip(self._block_ids, places, strict=True)]
+        positions = torch.tensor(places, device=device)
+        self._batch = batch = replace(
+            batch,
+            row_position=positions.int(),
+            write_block=torch.tensor(blocks, device=device),
+            write_offset=positions % BLOCK_SIZE,
+        )
+        return self._run(token_ids, positions, batch, batch.row_sequence.long())
+
+    def _run(
+        self, token_ids: Sequence[int], positions: torch.Tensor, batch: AttentionBatch, ends: torch.Tensor
+    ) -> torch.Tensor:
+        ids = torch.tensor(token_ids, device=self._model.device)
         if self._to_draft is None:
-            return self._model.forward(ids, positions, batch, ends.to(device)).logits
-        logits = self._model.forward(self._to_draft[ids], positions, batch, ends.to(device)).logits
+            return self._model.forward(ids, positions, batch, ends).logits
+        logits = self._model.forward(self._to_draft[ids], positions, batch, ends).logits
         mapped = logits.new_full((len(logits), len(self._to_draft)), -torch.inf)
         mapped[:, self._targets] = logits[:, self._known]
         return mapped

@@ -26,13 +26,25 @@ class DraftModel(Protocol):
     max_model_len: int
     block_size: int
 
-    def forward(
+    def read(
         self, block_ids: Sequence[Sequence[int]], spans: Sequence[range], token_ids: Sequence[int]
     ) -> torch.Tensor:
         """Reads the tokens of some places of several requests, one span of each.
 
         Returns:
             float32 logits (num_spans, vocab_size) behind the last place of each span
+        """
+        ...
+
+    def read_on(self, rows: Sequence[int], token_ids: Sequence[int]) -> torch.Tensor:
+        """Reads one token more of some of the requests that the last call has read, behind what it has read.
+
+        Args:
+            rows: places in the last call's result, in ascending order; the next call's are those in this one's
+            token_ids: one for each
+
+        Returns:
+            float32 logits (len(rows), vocab_size)
         """
         ...
 
@@ -90,17 +102,18 @@ class DraftProposer:
     def propose(self, requests: Sequence[DraftRequest]) -> list[Draft]:
         """The model's own continuations; none for a request whose text it has not read to the end yet."""
         chains = [_Chain(request) for request in requests]
-        logits, active = self._catch_up([chain for chain in chains if self._has_room(chain.request)])
+        logits, reading = self._catch_up([chain for chain in chains if self._has_room(chain.request)])
+        # A text that is not read to its end yet goes on in the next step.
+        rows = [row for row, chain in enumerate(reading) if self._is_read(chain.request)]
+        logits, active = logits[rows], [reading[row] for row in rows]
         while active:
             self._choose(active, logits)
-            going = [chain for chain in active if chain.goes_on]
+            going = [row for row, chain in enumerate(active) if chain.goes_on]
             if going:
-                logits = self._model.forward(
-                    [chain.request.block_ids for chain in going],
-                    [self._next_place(chain) for chain in going],
-                    [chain.token_ids[-1] for chain in going],
-                )
-            active = going
+                rows = [rows[row] for row in going]
+                logits = self._model.read_on(rows, [active[row].token_ids[-1] for row in going])
+                rows = list(range(len(rows)))
+            active = [active[row] for row in going]
         for chain in chains:
             if chain.token_ids:  # the last one drafted was not read
                 self._read[chain.request.request_id].drafted = chain.token_ids[:-1]
@@ -113,13 +126,11 @@ class DraftProposer:
     def _has_room(self, request: DraftRequest) -> bool:
         return len(request.token_ids) + request.max_tokens <= self._model.max_model_len
 
-    @staticmethod
-    def _next_place(chain: _Chain) -> range:
-        place = len(chain.request.token_ids) + len(chain.token_ids) - 1
-        return range(place, place + 1)
+    def _is_read(self, request: DraftRequest) -> bool:
+        return self._read[request.request_id].length == len(request.token_ids)
 
     def _catch_up(self, chains: Sequence[_Chain]) -> tuple[torch.Tensor, list[_Chain]]:
-        """Reads what is new; returns the logits behind the texts that are read to their ends, and their chains."""
+        """Reads what is new; returns the logits behind it, and whose they are."""
         left = READ_AT_ONCE
         spans: list[range] = []
         reading: list[_Chain] = []
@@ -133,7 +144,7 @@ class DraftProposer:
                 left -= stop - start
         if not reading:
             return torch.empty(0), []
-        logits = self._model.forward(
+        logits = self._model.read(
             [chain.request.block_ids for chain in reading],
             spans,
             [
@@ -144,8 +155,7 @@ class DraftProposer:
         )
         for chain, span in zip(reading, spans, strict=True):
             self._note(chain.request, span)
-        whole = [row for row, chain in enumerate(reading) if spans[row].stop == len(chain.request.token_ids)]
-        return logits[whole], [reading[row] for row in whole]
+        return logits, reading
 
     def _num_read(self, request: DraftRequest) -> int:
         """How many leading places hold the keys and values of the request's own tokens."""

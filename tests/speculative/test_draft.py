@@ -31,10 +31,11 @@ class CacheModel:
         self.cache: dict[tuple[int, int], int] = {}
         self.calls: list[int] = []  # tokens read by each forward pass
 
-    def forward(
+    def read(
         self, block_ids: Sequence[Sequence[int]], spans: Sequence[range], token_ids: Sequence[int]
     ) -> torch.Tensor:
         self.calls.append(len(token_ids))
+        self.newest = [(blocks, span.stop) for blocks, span in zip(block_ids, spans, strict=True)]
         unread = iter(token_ids)
         logits = []
         for blocks, span in zip(block_ids, spans, strict=True):
@@ -43,6 +44,10 @@ class CacheModel:
             text = [self.cache[blocks[place // BLOCK_SIZE], place % BLOCK_SIZE] for place in range(span.stop)]
             logits.append(following(text))
         return torch.stack(logits)
+
+    def read_on(self, rows: Sequence[int], token_ids: Sequence[int]) -> torch.Tensor:
+        going = [self.newest[row] for row in rows]
+        return self.read([blocks for blocks, _ in going], [range(stop, stop + 1) for _, stop in going], token_ids)
 
 
 def request(
@@ -165,6 +170,6 @@ def test_a_model_of_less_context_offers_nothing_beyond_it() -> None:
 def test_a_model_that_gives_no_numbers_offers_nothing() -> None:
     """The engine would leave it out; here it is not asked on."""
     model = CacheModel()
-    model.forward = lambda blocks, spans, tokens: torch.full((len(spans), VOCAB_SIZE), torch.nan)
+    model.read = lambda blocks, spans, tokens: torch.full((len(spans), VOCAB_SIZE), torch.nan)
 
     assert DraftProposer(model).propose([request("a", [1, 2])])[0].token_ids == ()
