@@ -173,11 +173,21 @@ static struct best draw_row(float *logit, int64_t vocab_size, const struct draw 
     return draw_token(score, vocab_size, (struct best){0.0f, best.token}, 1.0f, &stream);
 }
 
+/* Scores that are read, and a row with noise takes as long as eight without, beyond which threads are worth waking. */
+enum { NOISE_COST = 8, WORTH_THREADS = 1 << 19 };
+
+static int is_worth_threads(const struct draw *draws, int64_t num_rows, int64_t vocab_size) {
+    int64_t cost = 0;
+    for (int64_t row = 0; row < num_rows; row++) cost += draws[row].temperature == 0.0f ? 1 : NOISE_COST;
+    return num_rows > 1 && cost * vocab_size > WORTH_THREADS;
+}
+
 /* Returns 0, or -1 without the memory for it. */
 int outrider_sample(float *logits, const struct draw *draws, int64_t *drawn, int64_t num_rows, int64_t vocab_size,
                     int64_t num_threads) {
     int failed = 0;
-    #pragma omp parallel num_threads((int)num_threads) if (num_rows > 1) reduction(| : failed)
+    #pragma omp parallel num_threads((int)num_threads) if (is_worth_threads(draws, num_rows, vocab_size)) \
+        reduction(| : failed)
     {
         struct scratch *scratch = own_scratch(vocab_size);
         failed = !scratch;
@@ -237,7 +247,8 @@ static void draw_several(float *logit, int64_t vocab_size, const struct draw *d,
 int outrider_sample_several(float *logits, const struct draw *draws, int64_t count, int64_t *tokens, float *chances,
                             int64_t num_rows, int64_t vocab_size, int64_t num_threads) {
     int failed = 0;
-    #pragma omp parallel num_threads((int)num_threads) if (num_rows > 1) reduction(| : failed)
+    #pragma omp parallel num_threads((int)num_threads) if (is_worth_threads(draws, num_rows, vocab_size)) \
+        reduction(| : failed)
     {
         struct scratch *scratch = own_scratch(vocab_size);
         failed = !scratch;

@@ -156,6 +156,14 @@ class Controller:
         kept: list[list[int]] = [[] for _ in candidates]
         ranked: list[tuple[float, int, int]] = []  # survival, candidate, node
         for index, candidate in enumerate(candidates):
+            if (
+                not candidate.is_auto
+                and candidate.min_probability == 0.0
+                and len(candidate.tree) <= candidate.max_nodes
+            ):
+                kept[index] = list(range(len(candidate.tree)))
+                num_rows += len(candidate.tree)
+                continue
             survivals = self._survivals(candidate.request_id, candidate.tree)
             likely = sorted((-one, node) for node, one in enumerate(survivals) if one >= candidate.min_probability)
             del likely[candidate.max_nodes :]

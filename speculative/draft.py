@@ -105,7 +105,8 @@ class DraftProposer:
         logits, reading = self._catch_up([chain for chain in chains if self._has_room(chain.request)])
         # A text that is not read to its end yet goes on in the next step.
         rows = [row for row, chain in enumerate(reading) if self._is_read(chain.request)]
-        logits, active = logits[rows], [reading[row] for row in rows]
+        logits = logits[rows] if len(rows) < len(reading) else logits
+        active = [reading[row] for row in rows]
         while active:
             self._choose(active, logits)
             going = [row for row, chain in enumerate(active) if chain.goes_on]
