@@ -168,7 +168,7 @@ class Drafting:
             return {}
         started = time.perf_counter()
         try:
-            drafts = proposer.propose([_request(row) for row in rows.values()])
+            drafts = proposer.propose([_request(row, self._room(name, row)) for row in rows.values()])
             if len(drafts) != len(rows):
                 raise ValueError(f"{len(drafts)} drafts for {len(rows)} requests")
         except Exception:  # the boundary: a draft is a wish, and a proposer's bug must not touch an answer
@@ -184,6 +184,12 @@ class Drafting:
             for counts in (*self._counts(rows[key], name), rows[key].sequence.whole_drafts):
                 counts.num_dropped += 1
         return {key: Draft() if key in dropped else draft for key, draft in zip(rows, drafts, strict=True)}
+
+    def _room(self, name: str, row: StepRow) -> int:
+        """How many nodes a proposer may offer."""
+        if not row.sequence.speculation.auto:
+            return row.max_draft_tokens
+        return min(row.max_draft_tokens, self._controller.wanted(row.sequence.request_id, name))
 
     def _counts(self, row: StepRow, name: str) -> tuple[DraftCounts, DraftCounts]:
         """Of one proposer, for the row's request and in all."""
@@ -214,12 +220,12 @@ def _features(row: StepRow, nodes: SequenceOf[int], output: StepOutput, first_ro
     return Features(sequence.request_id, start, sequence.num_computed, sequence.num_preemptions, taps, hidden)
 
 
-def _request(row: StepRow) -> DraftRequest:
+def _request(row: StepRow, max_tokens: int) -> DraftRequest:
     sequence = row.sequence
     return DraftRequest(
         sequence.request_id,
         sequence.token_ids,
-        row.max_draft_tokens,
+        max_tokens,
         sequence.num_prompt_tokens,
         sequence.speculation.prediction_ids,
         sequence.grammar.forced_text if sequence.grammar is not None else None,

@@ -5,13 +5,14 @@ al., 2024), here over merged trees of several proposers. What it decides changes
 uses no clock and no chance: the same history gives the same decisions.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from outrider.speculative.calibration import Calibration
 from outrider.speculative.costs import Costs
-from outrider.speculative.tree import ROOT, TokenTree
+from outrider.speculative.tree import MAX_NODES, ROOT, TokenTree
 
 FIRST_HOPE: Final = 2.0  # tokens that a proposer is expected to give before it has been tried
 MEMORY: Final = 0.2  # weight of the newest step in what a proposer gave one request
@@ -21,6 +22,8 @@ FIRST_PAUSE: Final = 16  # steps until a proposer that did not pay is tried agai
 LONGEST_PAUSE: Final = 256
 FADE: Final = 0.999  # keeps a node behind its parent where both are certain
 TRUST: Final = 4.0  # tokens, for which the other requests' experience counts in one request
+FIRST_WANTED: Final = 8  # nodes that a proposer is asked for at first
+SPARE: Final = 2  # nodes more than were verified the last time that it is asked for
 BOUNDS: Final = (0.1, 2.0)  # of how much better or worse than others one request's tokens are judged
 
 
@@ -29,6 +32,7 @@ class _Arm:
     """What is known of one proposer for one request."""
 
     expected: float  # tokens a step
+    wanted: int  # nodes that it is asked for
     num_drawn: float = 0.0  # of its tokens whose parents were drawn
     num_predicted: float = 0.0  # how many of those should have been, by its calibration
     is_paused: bool = False
@@ -49,6 +53,7 @@ class _Experience:
     calibration: Calibration = field(default_factory=Calibration)
     costs: Costs = field(default_factory=Costs)  # of asking it, by the number of requests
     expected: float = FIRST_HOPE
+    wanted: int = FIRST_WANTED  # what it was asked for last
     num_steps: int = 1
 
 
@@ -141,6 +146,10 @@ class Controller:
                 best, count = rate, index
         return count
 
+    def wanted(self, request_id: str, name: str) -> int:
+        """How many nodes a proposer should offer: about as many as were worth verifying, for each may cost it time."""
+        return self._arm(request_id, name).wanted
+
     def hope(self, request_id: str, tree: TokenTree) -> float:
         """How many of a tree's tokens are expected to be drawn."""
         return sum(self._survivals(request_id, tree))
@@ -182,7 +191,22 @@ class Controller:
                 best, count = rate, place
         for _, index, node in ranked[:count]:
             kept[index].append(node)
+        for candidate, nodes in zip(candidates, kept, strict=True):
+            if candidate.is_auto:
+                self._adapt(candidate, nodes)
         return [sorted(nodes) for nodes in kept]
+
+    def _adapt(self, candidate: Candidate, kept: Sequence[int]) -> None:
+        """Asks each proposer for more nodes where all of its were kept, else for few more than were."""
+        offered = Counter(name for origins in candidate.tree.origins for name in origins)
+        verified = Counter(name for node in kept for name in candidate.tree.origins[node])
+        for name, count in offered.items():
+            arm = self._arm(candidate.request_id, name)
+            if verified[name] >= arm.wanted:
+                arm.wanted = min(2 * arm.wanted, MAX_NODES)
+            elif verified[name] < count:
+                arm.wanted = verified[name] + SPARE
+            self._experiences[name].wanted = arm.wanted
 
     def learn(self, request_id: str, tree: TokenTree, asked: Sequence[str], emitted: Sequence[int]) -> None:
         """Takes in which tokens came, for all proposers that offered a token or could have.
@@ -233,7 +257,7 @@ class Controller:
     def _arm(self, request_id: str, name: str) -> _Arm:
         arms = self._arms.setdefault(request_id, {})
         if name not in arms:
-            arms[name] = _Arm(self._experiences[name].expected)
+            arms[name] = _Arm(self._experiences[name].expected, self._experiences[name].wanted)
         return arms[name]
 
     def _pause(self, arm: _Arm) -> None:

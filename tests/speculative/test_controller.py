@@ -165,3 +165,16 @@ def test_what_is_kept_is_a_tree(seed: int, costs: list[float], is_auto: bool) ->
     assert len(kept) <= 5
     for place, node in enumerate(kept):
         assert tree.parents[node] == ROOT or tree.parents[node] in kept[:place]
+
+
+def test_a_proposer_is_asked_for_about_as_much_as_is_verified() -> None:
+    """Less where most of it was cut away, more where all of it was kept."""
+    dear = make({1: 1.0, 2: 1.1, 3: 1.2, 4: 9.0, 8: 20.0}, "draft")
+    tree = offered(1, 2, 3, 4, 5, 6, 7, 8, name="draft", score=0.9)
+    dear.cut([Candidate("a", tree, 8)], ONE)
+    cheap = make({1: 1.0, 64: 1.0}, "draft")
+    cheap.cut([Candidate("a", tree, 8)], ONE)
+
+    assert dear.wanted("a", "draft") == 4
+    assert cheap.wanted("a", "draft") == 16
+    assert dear.wanted("b", "draft") == 4  # a new request begins where the last one was
