@@ -35,7 +35,9 @@ Draft = Annotated[
 ]
 Eagle = Annotated[
     str | None,
-    typer.Option(help="Folder or hub id of an EAGLE head, of any kind, for the model (method `eagle`).", metavar="PATH"),
+    typer.Option(
+        help="Folder or hub id of an EAGLE head, of any kind, for the model (method `eagle`).", metavar="PATH"
+    ),
 ]
 Medusa = Annotated[
     str | None, typer.Option(help="Folder or hub id of Medusa heads for the model (method `medusa`).", metavar="PATH")
