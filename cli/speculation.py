@@ -79,6 +79,8 @@ def speculation(
         options.fail(f"--output {output}: there is no folder `{output.parent}`")
     counts = sorted(set(concurrency))
     try:
+        bad = BadLines(data or Path("recipe"))
+        lines = recipe_lines(max(requests, counts[-1])) if data is None else read_lines(data, bad.report)
         # Rounds repeat their prompts: a prefix cache would spare the second round what is to be measured.
         config = EngineConfig(
             model=options.demo_if_none(model),
@@ -94,8 +96,6 @@ def speculation(
         pace = None if emulated is None else _parse_pace(emulated, threads)
         core = EngineCore(config) if pace is None else EngineCore(config, lambda one: emulate(one, pace.seconds))
         variants = _variants(core, method)
-        bad = BadLines(data or Path("recipe"))
-        lines = recipe_lines(max(requests, counts[-1])) if data is None else read_lines(data, bad.report)
         tasks = make_tasks(core, lines, max_tokens, bad.report)
         bad.summarise()
         if not tasks:
