@@ -148,8 +148,8 @@ def _parse_pace(text: str, threads: int | None) -> _Pace:
     except ValueError:
         typer.echo(f"measuring the steps of {text} ...", err=True)
         costs = shape_costs(text, threads)
-        examples = ", ".join(f"{1000 * costs.seconds(size):.1f} ms for {size} rows" for size in (1, 8, 64))
-        return _Pace(costs.seconds, f"emulated step time of {Path(text).stem}: {examples}")
+        times = " / ".join(f"{1000 * costs.seconds(size):.1f}" for size in (1, 8, 64))
+        return _Pace(costs.seconds, f"emulated step time of {Path(text).stem}: {times} ms for 1 / 8 / 64 rows")
     if not 0.0 < milliseconds <= MOST_MILLISECONDS:
         options.fail(f"--emulate {text}: milliseconds must be above 0 and at most {MOST_MILLISECONDS}")
     return _Pace(lambda _: milliseconds / 1000, f"emulated step time of {text} ms")
