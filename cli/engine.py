@@ -25,6 +25,9 @@ def engine(
     speculation: options.Speculation = DEFAULT_SPECULATION,
     speculation_allowed: options.SpeculationAllowed = True,
     speculation_max_tokens: options.SpeculationMaxTokens = 8,
+    draft: options.Draft = None,
+    eagle: options.Eagle = None,
+    medusa: options.Medusa = None,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start an engine alone; `outrider gateway` connects to it."""
@@ -54,6 +57,9 @@ def engine(
             speculation=speculation,
             speculation_allowed=speculation_allowed,
             speculation_max_tokens=speculation_max_tokens,
+            draft=draft,
+            eagle=eagle,
+            medusa=medusa,
         )
         run_engine(config, listen_on(listen))
     except (LoadError, ValueError) as error:

@@ -11,6 +11,7 @@ from outrider.cli.engine import engine
 from outrider.cli.evaluate import evaluate
 from outrider.cli.loadtest import loadtest
 from outrider.cli.serve import gateway, serve
+from outrider.cli.speculation import speculation
 from outrider.cli.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -19,6 +20,7 @@ app.command()(gateway)
 app.command()(engine)
 app.command()(loadtest)
 app.command()(doctor)
+bench.command()(speculation)
 train.command()(evaluate)
 app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")

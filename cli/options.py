@@ -30,6 +30,18 @@ SpeculationAllowed = Annotated[
     bool, typer.Option(" /--no-speculation", help="No request may speculate.", show_default=False)
 ]
 SpeculationMaxTokens = Annotated[int, typer.Option(help="The most drafted tokens of one request in one step.")]
+Draft = Annotated[
+    str | None, typer.Option(help="Folder or hub id of a smaller model that drafts (method `draft`).", metavar="PATH")
+]
+Eagle = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or hub id of an EAGLE head, of any kind, for the model (method `eagle`).", metavar="PATH"
+    ),
+]
+Medusa = Annotated[
+    str | None, typer.Option(help="Folder or hub id of Medusa heads for the model (method `medusa`).", metavar="PATH")
+]
 
 
 def fail(message: str) -> NoReturn:

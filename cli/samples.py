@@ -55,7 +55,7 @@ def read_samples(teacher: "Target", source: Source, out: Path, seed: int) -> "li
     max_length = min(source.max_length, teacher.max_length)
     if source.self_generate is None:
         assert source.data is not None
-        bad = _BadLines(source.data)
+        bad = BadLines(source.data)
         samples = reader.samples(source.data, max_length, bad.report)
         bad.summarise()
         return samples
@@ -78,7 +78,7 @@ def read_prompts(teacher: "Target", source: Source, num_prompts: int) -> "list[P
 
     reader = Reader(teacher.tokenizer, parse_arguments(source.template_arguments))
     if source.data is not None:
-        bad = _BadLines(source.data)
+        bad = BadLines(source.data)
         counts: Counter[str] = Counter()
         chosen = []
         for prompt in reader.prompts(source.data, source.max_length, bad.report):
@@ -96,7 +96,7 @@ def read_prompts(teacher: "Target", source: Source, num_prompts: int) -> "list[P
 
 
 @dataclass(slots=True)
-class _BadLines:
+class BadLines:
     """Prints lines that were left out; beyond a few only their number."""
 
     path: Path
@@ -123,7 +123,7 @@ def _prompts(teacher: "Target", reader: "Reader", source: Source, seed: int, max
 
     assert source.self_generate is not None
     if source.data is not None:
-        bad = _BadLines(source.data)
+        bad = BadLines(source.data)
         prompts = reader.prompts(source.data, max_length, bad.report)[: source.self_generate]
         bad.summarise()
         if not prompts:

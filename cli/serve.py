@@ -55,6 +55,9 @@ def serve(
     speculation: options.Speculation = DEFAULT_SPECULATION,
     speculation_allowed: options.SpeculationAllowed = True,
     speculation_max_tokens: options.SpeculationMaxTokens = 8,
+    draft: options.Draft = None,
+    eagle: options.Eagle = None,
+    medusa: options.Medusa = None,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
@@ -82,6 +85,9 @@ def serve(
         *([] if max_model_len is None else [f"--max-model-len={max_model_len}"]),
         *([] if revision is None else [f"--revision={revision}"]),
         *([] if threads is None else [f"--threads={threads}"]),
+        *([] if draft is None else [f"--draft={draft}"]),
+        *([] if eagle is None else [f"--eagle={eagle}"]),
+        *([] if medusa is None else [f"--medusa={medusa}"]),
     ]
     _run(config, log_level, engine_arguments=arguments)
 

@@ -36,9 +36,10 @@ class EngineConfig:
     speculation: str = DEFAULT_SPECULATION  # of requests that say nothing: off, auto, or methods between commas
     speculation_allowed: bool = True  # whether requests may speculate
     speculation_max_tokens: int = 8  # the most drafted tokens of one request in one step
-    draft: str | None = None  # a checkpoint folder or hub id: a smaller model of the same tokenizer
-    eagle: str | None = None  # the folder of an EAGLE head that was trained for the model
-    medusa: str | None = None  # the folder of Medusa heads that were trained for the model
+    # Speculators, each a folder or a hub id.
+    draft: str | None = None  # a smaller model
+    eagle: str | None = None  # an EAGLE head that was trained for the model
+    medusa: str | None = None  # Medusa heads that were trained for the model
 
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", "float32", "bfloat16"):
@@ -73,6 +74,12 @@ class EngineConfig:
     def default_speculation(self) -> tuple[str, ...]:
         """The methods of requests that say nothing, or `off` or `auto` alone."""
         return tuple(name.strip() for name in self.speculation.split(",")) if self.speculation_allowed else (OFF,)
+
+    @property
+    def speculators(self) -> dict[str, str]:
+        """Of the speculators that are to be loaded, where each method's lies; none where nobody may speculate."""
+        named = {"draft": self.draft, "eagle": self.eagle, "medusa": self.medusa}
+        return {method: path for method, path in named.items() if path is not None and self.speculation_allowed}
 
 
 def default_num_threads(num_parameters: int) -> int:

@@ -6,6 +6,7 @@ Knows no sockets and no text: requests arrive as token ids and leave as token id
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from outrider.engine.memory import (
     resident_bytes,
 )
 from outrider.engine.models.loader import load_model
+from outrider.engine.models.served_model import ServedModel
 from outrider.engine.outcome import Outcome, settle
 from outrider.engine.protocol import (
     EngineStats,
@@ -54,8 +56,12 @@ logger = logging.getLogger("outrider.engine")
 class EngineCore:
     """One model, its cache and its requests."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, adapt: Callable[[ServedModel], ServedModel] = lambda model: model) -> None:
         """Loads the model and takes the cache's memory.
+
+        Args:
+            config: names the model
+            adapt: gives what is served in place of the loaded model, for measurements
 
         Raises:
             LoadError: the checkpoint cannot be served on this machine.
@@ -69,7 +75,7 @@ class EngineCore:
             max_model_len=config.max_model_len,
             kv_dtype=config.kv_dtype,
         )
-        model = loaded.model
+        model = adapt(loaded.model)
         if not model.is_batch_invariant:
             logger.warning(
                 "on this machine the last bits of this model's results depend on the batch: a near tie may fall "

@@ -38,6 +38,8 @@ def run_engine(config: EngineConfig, listener: socket.socket) -> None:
         core.kv_bytes / 2**30,
         capacity // core.max_model_len,
     )
+    if config.speculators:
+        logger.info("speculators: %s", ", ".join(f"{name} from {path}" for name, path in config.speculators.items()))
     uvloop.run(_serve(core, listener))
 
 

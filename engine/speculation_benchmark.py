@@ -2,18 +2,37 @@
 
 All variants answer the same prompts greedily; since no draft can change a token, they do the same work, which is
 checked. Rounds alternate between the variants, because a shared machine's speed drifts; medians are compared.
+
+A small target can be given the step times of a larger one, to see what speculation is worth where steps cost more than
+drafts. Nothing that serves can reach this.
 """
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
+import torch
+
+from outrider.engine.config import BLOCK_SIZE
 from outrider.engine.core import EngineCore
 from outrider.engine.errors import EngineError
-from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
+from outrider.engine.models.loader import load_model
+from outrider.engine.models.served_model import ServedModel
+from outrider.engine.protocol import OFF, SamplingParams, SpeculationParams, Submit
+from outrider.engine.random_checkpoint import write_random_checkpoint
+from outrider.engine.step_costs import CONTEXT, measure_steps
+from outrider.kernels.model_output import ModelOutput
+from outrider.kernels.paged_attention import AttentionBatch
+from outrider.speculative.costs import Costs
 
-OFF = "off"
+# Of a model whose steps are emulated; prompts are read many tokens at once.
+EMULATED_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+EMULATED_SECONDS: Final = 60.0
+EMULATED_SEQUENCES: Final = 64  # that the cache holds; further rows read what others read
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +74,19 @@ def speed_up(rows: Sequence[SpeculationRow], row: SpeculationRow) -> float:
     return statistics.median(mine / plain for mine, plain in zip(row.rates, off.rates, strict=True))
 
 
+def mean_speed_up(rows: Sequence[SpeculationRow], variant: str, concurrency: int) -> float:
+    """The geometric mean over the kinds."""
+    return statistics.geometric_mean(
+        speed_up(rows, row) for row in rows if (row.variant, row.concurrency) == (variant, concurrency)
+    )
+
+
+def crossover(rows: Sequence[SpeculationRow], variant: str) -> int | None:
+    """The smallest measured concurrency at which a variant is slower than `off` in the mean; None if at none."""
+    measured = sorted({row.concurrency for row in rows})
+    return next((one for one in measured if mean_speed_up(rows, variant, one) < 1.0), None)
+
+
 def measure_speculation(
     core: EngineCore,
     tasks: Sequence[Task],
@@ -84,7 +116,7 @@ def measure_speculation(
         for _ in range(num_rounds + 1):
             for name, found in runs.items():
                 run = _run(core, mine, variants.get(name, SpeculationParams()), concurrency)
-                if found and run.answers != runs[OFF][0].answers:
+                if runs[OFF] and run.answers != runs[OFF][0].answers:
                     raise EngineError(f"speculation `{name}` has changed an answer of kind `{kind}`")
                 found.append(run)
                 on_round()
@@ -96,6 +128,46 @@ def measure_speculation(
                 )
             )
     return rows
+
+
+def shape_costs(shape: str, num_threads: int | None) -> Costs:
+    """Seconds of a step by its rows, of a model of random weights.
+
+    Args:
+        shape: a name of `shape_names`, or the path of a config.json
+        num_threads: of torch; by the size of the model when None
+
+    Raises:
+        LoadError: there is no such shape, or it cannot be served on this machine.
+    """
+    with tempfile.TemporaryDirectory(prefix="outrider-") as folder:
+        write_random_checkpoint(shape, Path(folder))
+        model = load_model(folder, num_threads=num_threads).model
+        num_blocks = EMULATED_SEQUENCES * CONTEXT // BLOCK_SIZE
+        model.allocate_cache(num_blocks, BLOCK_SIZE)
+        return measure_steps(model, num_blocks, EMULATED_SIZES, EMULATED_SECONDS)
+
+
+def emulate(model: ServedModel, seconds: Callable[[int], float]) -> ServedModel:
+    """The same model, each of whose passes takes at least as long as another's.
+
+    Args:
+        model: is changed
+        seconds: of a pass by its rows
+    """
+    forward = model.forward
+
+    def slow(
+        token_ids: torch.Tensor, positions: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor
+    ) -> ModelOutput:
+        ends = time.perf_counter() + seconds(len(token_ids))
+        output = forward(token_ids, positions, batch, logit_rows)
+        while time.perf_counter() < ends:
+            pass  # asleep it would leave the processor to others, as no model does
+        return output
+
+    model.forward = slow  # type: ignore[method-assign]  # all else stays the model's own
+    return model
 
 
 @dataclass(frozen=True, slots=True)

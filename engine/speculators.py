@@ -42,17 +42,17 @@ class Speculators:
         self._draft: ServedModel | None = None
         self._eagle: EagleProposer | None = None
         self._target = target
-        if not config.speculation_allowed:
+        if not config.speculators:
             return
         hidden_size = target.embed(torch.zeros(1, dtype=torch.int64, device=target.device)).shape[-1]
         shape = TargetShape(folder, hidden_size, target.vocab_size, target.num_layers)
         try:
             if config.medusa is not None:
-                self._load_medusa(Path(checkpoint_folder(config.medusa, None)), shape)
+                self._load_medusa(Path(checkpoint_folder(config.medusa)), shape)
             if config.draft is not None:
-                self._load_draft(checkpoint_folder(config.draft, None), config.dtype, shape)
+                self._load_draft(checkpoint_folder(config.draft), config.dtype, shape)
             if config.eagle is not None:
-                self._load_eagle(Path(checkpoint_folder(config.eagle, None)), shape)
+                self._load_eagle(Path(checkpoint_folder(config.eagle)), shape)
         except CheckpointError as error:
             raise LoadError(str(error)) from error
 

@@ -1,6 +1,7 @@
 """How long a step takes by the number of rows that it computes, measured once, when nothing is served yet."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -13,17 +14,26 @@ from outrider.speculative.costs import Costs
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
 CONTEXT: Final = 4 * BLOCK_SIZE  # tokens before each row
 REPEATS: Final = 3
-SECONDS: Final = 0.5  # no new size is begun once this is over: for larger ones the costs are in proportion
+SECONDS: Final = 0.5  # at a server's start
 
 
 @torch.inference_mode()
-def measure_steps(model: ServedModel, num_blocks: int) -> Costs:
-    """Runs the model on rows of as many sequences; writes nonsense to the first blocks of its cache."""
-    ends = time.perf_counter() + SECONDS
+def measure_steps(
+    model: ServedModel, num_blocks: int, sizes: Sequence[int] = SIZES, max_seconds: float = SECONDS
+) -> Costs:
+    """Runs the model on rows of as many sequences; writes nonsense to the first blocks of its cache.
+
+    Args:
+        model: its cache is allocated
+        num_blocks: of the cache
+        sizes: numbers of rows, rising
+        max_seconds: no new size is begun once this is over: for larger ones the costs are in proportion
+    """
+    ends = time.perf_counter() + max_seconds
     context = min(CONTEXT, num_blocks * BLOCK_SIZE, model.max_model_len)
     blocks_each = -(-context // BLOCK_SIZE)
     measured: dict[int, float] = {}
-    for size in SIZES:
+    for size in sizes:
         if time.perf_counter() > ends:
             break
         first = [index * blocks_each % (num_blocks - blocks_each + 1) for index in range(size)]

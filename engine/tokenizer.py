@@ -89,9 +89,17 @@ class Tokenizer:
         return token.replace("\u2581", " ").encode()
 
     def render_chat(
-        self, messages: Sequence[Mapping[str, object]], template_arguments: Mapping[str, object] | None = None
+        self,
+        messages: Sequence[Mapping[str, object]],
+        template_arguments: Mapping[str, object] | None = None,
+        tools: Sequence[Mapping[str, object]] = (),
     ) -> str:
         """The prompt of a conversation, up to where the assistant's answer begins.
+
+        Args:
+            messages: as OpenAI writes them
+            template_arguments: further variables of the template
+            tools: function declarations, as OpenAI writes them
 
         Raises:
             RequestError: the checkpoint has no chat template, or the template refuses the messages.
@@ -103,7 +111,11 @@ class Tokenizer:
             raise RequestError(f"`{min(reserved)}` is not for the template: remove it from the template's arguments")
         try:
             prompt: str = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True, **(template_arguments or {})
+                list(messages),
+                [dict(tool) for tool in tools] or None,
+                tokenize=False,
+                add_generation_prompt=True,
+                **(template_arguments or {}),
             )
         except (TemplateError, TypeError, ValueError, RecursionError) as error:
             raise RequestError(f"the chat template refuses the messages: {error}") from error

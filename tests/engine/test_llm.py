@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from random_speculators import write_speculators
 
 from outrider.demo import target_path
 from outrider.engine import LLM, SamplingParams
@@ -132,6 +133,19 @@ def test_a_prediction_that_cannot_help_is_told(llm) -> None:
     with LLM(str(target_path()), dtype="float32", num_threads=1, speculation_allowed=False) as plain:
         params = SamplingParams(max_tokens=8, temperature=0, prediction="The quiet fox")
         assert plain.generate(PROMPTS[0], params)[0].answers == llm.generate(PROMPTS[0], params)[0].answers
+
+
+def test_speculators_are_loaded_by_their_options(llm, tmp_path) -> None:
+    """Each drafts when it is named, and changes no answer."""
+    folders = write_speculators(target_path(), tmp_path)
+    options = {"max_tokens": 24, "temperature": 0.8, "seed": 3, "ignore_eos": True, "return_token_origins": True}
+    expected = [output.answers[0].token_ids for output in llm.generate(PROMPTS, SamplingParams(**options))]
+    with LLM(str(target_path()), dtype="float32", num_threads=1, **folders) as drafting:
+        for method in folders:
+            outputs = drafting.generate(PROMPTS, SamplingParams(**options, speculation=method))
+
+            assert [output.answers[0].token_ids for output in outputs] == expected
+            assert "bonus" in {origin for output in outputs for origin in output.answers[0].token_origins}
 
 
 def test_a_stream_grows_to_the_whole_answer(llm) -> None:
