@@ -26,7 +26,7 @@ format: .venv/test.stamp
 
 # Thousands of answers of every kind, with every speculation, beside the plain ones: a minute or two.
 equality: .venv/test.stamp
-	OUTRIDER_EQUALITY_ROUNDS=4 $(BIN)/pytest tests/engine/test_lossless.py tests/engine/test_lossless_power.py $(ARGS)
+	OUTRIDER_EQUALITY_ROUNDS=4 $(BIN)/pytest tests/engine/test_lossless.py tests/engine/test_lossless_power.py tests/engine/test_guesses.py $(ARGS)
 
 # Half an hour of load with clients that leave: every block is free in the end, and no memory is lost.
 soak: .venv/test.stamp

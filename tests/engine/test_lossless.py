@@ -8,7 +8,7 @@ import os
 import msgspec
 import pytest
 from lossless import METHODS, SPECULATIONS, answers, differing, make_requests, speculating, with_speculation
-from speculated_target import VOCAB_SIZE, write_family
+from speculated_target import VOCAB_SIZE
 
 from outrider.engine.config import EngineConfig
 from outrider.engine.core import EngineCore
@@ -26,11 +26,6 @@ ENGINES = {
     "cramped": {"dtype": "float32", "kv_memory_bytes": CRAMPED},
     "cramped pieces": {"dtype": "bfloat16", "kv_memory_bytes": CRAMPED // 2, "max_num_batched_tokens": 80},
 }
-
-
-@pytest.fixture(scope="module")
-def family(tmp_path_factory) -> dict[str, str]:
-    return write_family(tmp_path_factory.mktemp("family"))
 
 
 @pytest.fixture(scope="module")
