@@ -7,7 +7,7 @@ FOLDERS = cli demo engine gateway kernels loadtest speculative structured teleme
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: serve test check format soak demo-model clean
+.PHONY: serve test check format equality soak demo-model clean
 
 serve: .venv/serve.stamp
 	@exec $(BIN)/outrider serve --host $(HOST) --port $(PORT) --trace-file traces.jsonl $(ARGS)
@@ -23,6 +23,10 @@ check: .venv/test.stamp .typing
 format: .venv/test.stamp
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Thousands of answers of every kind, with every speculation, beside the plain ones: a minute or two.
+equality: .venv/test.stamp
+	OUTRIDER_EQUALITY_ROUNDS=4 $(BIN)/pytest tests/engine/test_lossless.py tests/engine/test_lossless_power.py tests/engine/test_guesses.py $(ARGS)
 
 # Half an hour of load with clients that leave: every block is free in the end, and no memory is lost.
 soak: .venv/test.stamp

@@ -126,14 +126,14 @@ class Drafting:
         first_row = first_logit = 0
         for row in rows:
             sequence = row.sequence
-            nodes = outcomes.get(sequence.request_id, ())
+            nodes = outcomes.get(sequence.request_id)
             names = [name for name in self._observers if name in sequence.speculation.methods]
             if names:
                 one = _features(row, nodes, output, first_row, first_logit)
                 for name in names:
                     found[name].append(one)
             first_row += row.num_tokens + len(row.draft)
-            first_logit += 1 + len(row.draft) if sequence.request_id in outcomes else 0
+            first_logit += 0 if nodes is None else 1 + len(row.draft)
         for name, features in found.items():
             if features:
                 try:
@@ -204,19 +204,25 @@ def _union(offers: Mapping[str, Draft], speculation: SpeculationParams) -> Token
     return merge(ranked, MAX_NODES)
 
 
-def _features(row: StepRow, nodes: SequenceOf[int], output: StepOutput, first_row: int, first_logit: int) -> Features:
-    """Of one row; its tokens and nodes lie from `first_row` on, what can be drawn behind it from `first_logit` on."""
+def _features(
+    row: StepRow, nodes: SequenceOf[int] | None, output: StepOutput, first_row: int, first_logit: int
+) -> Features:
+    """Of one row; its tokens and nodes lie from `first_row` on, what can be drawn behind it from `first_logit` on.
+
+    `nodes` are the accepted ones, None of a row that does not reach its end: nothing is drawn behind that.
+    """
     sequence = row.sequence
+    accepted = nodes or ()
     taps = None
     if output.taps is not None:
         behind = first_row + row.num_tokens
         taps = output.taps[first_row:behind]
-        if nodes:
-            taps = torch.cat((taps, output.taps[[behind + node for node in nodes]]))
+        if accepted:
+            taps = torch.cat((taps, output.taps[[behind + node for node in accepted]]))
     hidden = None
-    if sequence.num_computed == len(sequence.token_ids) - 1:
-        hidden = output.hidden[first_logit + (1 + nodes[-1] if nodes else 0)]
-    start = sequence.num_computed - row.num_tokens - len(nodes)
+    if nodes is not None:
+        hidden = output.hidden[first_logit + (1 + accepted[-1] if accepted else 0)]
+    start = sequence.num_computed - row.num_tokens - len(accepted)
     return Features(sequence.request_id, start, sequence.num_computed, sequence.num_preemptions, taps, hidden)
 
 

@@ -117,7 +117,7 @@ class DraftProposer:
             active = [active[row] for row in going]
         for chain in chains:
             if chain.token_ids:  # the last one drafted was not read
-                self._read[chain.request.request_id].drafted = chain.token_ids[:-1]
+                self._note_drafted(chain.request, chain.token_ids[:-1])
         return [chain.draft() for chain in chains]
 
     def forget(self, request_id: str) -> None:
@@ -185,6 +185,13 @@ class DraftProposer:
         for index in range(read.num_whole, min(read.length // size, len(request.digests))):
             self._block_digests[request.block_ids[index]] = request.digests[index]
             read.num_whole = index + 1
+
+    def _note_drafted(self, request: DraftRequest, token_ids: Sequence[int]) -> None:
+        """Keeps in mind which tokens lie behind the request's own; a block that they are in holds no other's text."""
+        self._read[request.request_id].drafted = token_ids
+        first, size = len(request.token_ids), self._model.block_size
+        for index in range(first // size, -(-(first + len(token_ids)) // size)):
+            self._block_digests.pop(request.block_ids[index], None)
 
     @staticmethod
     def _choose(chains: Sequence[_Chain], logits: torch.Tensor) -> None:

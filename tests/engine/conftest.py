@@ -1,10 +1,11 @@
-"""A tiny random model, and engines on it."""
+"""Tiny random models, and engines on them."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from inline_engine import EOS, VOCAB_SIZE
+from speculated_target import write_family
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from outrider.engine.config import EngineConfig
@@ -42,3 +43,9 @@ def make_core(tiny_folder):
         return EngineCore(EngineConfig(**{"model": str(tiny_folder), "num_threads": 1, **options}))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory) -> dict[str, str]:
+    """The folders of a target with a tokenizer and of its speculators, as options of EngineConfig."""
+    return write_family(tmp_path_factory.mktemp("family"))

@@ -5,10 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from inline_engine import SAMPLED, VOCAB_SIZE, requests, run, run_deltas
+from inline_engine import SAMPLED, VOCAB_SIZE, requests, run, run_deltas, submit
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from outrider.engine.protocol import SpeculationParams
+from outrider.speculative.proposer import Draft, Features
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +55,36 @@ def test_a_draft_model_that_is_the_target_is_always_right(make_core, tiny_folder
         # Second choices are drafted beside the chain, and never accepted.
         assert all(sum(delta.token_ids != [] for delta in mine) <= 34 for mine in deltas.values())
         assert sum(one.num_accepted_tokens for one in figures) > 100
+
+
+class Reader:
+    """Offers nothing, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.features: list[Features] = []
+
+    def observe(self, features) -> None:
+        self.features += features
+
+    def propose(self, requests) -> list[Draft]:
+        return [Draft() for _ in requests]
+
+    def forget(self, request_id) -> None:
+        pass
+
+
+@pytest.mark.parametrize("length", [32, 33, 34])
+def test_behind_a_piece_of_a_prompt_there_is_no_hidden_state(make_core, length) -> None:
+    """Nor where one token alone is missing: what is drawn behind its neighbour is another's, or nobody's."""
+    core = make_core(max_num_batched_tokens=32, max_num_seqs=8)
+    core._drafting.add("reader", reader := Reader())
+    core.speculation_methods = ("reader",)
+    run(core, [submit("a", list(range(2, 2 + length)), methods=("reader",), max_tokens=4)])
+
+    assert [(0, 32), (32, length)][: 1 + (length > 32)] == [
+        (one.start, one.stop) for one in reader.features if one.start < length
+    ]
+    assert [one.hidden is not None for one in reader.features] == [one.stop >= length for one in reader.features]
 
 
 def test_a_draft_model_of_another_vocabulary_is_refused(make_core, tmp_path) -> None:

@@ -145,6 +145,26 @@ def test_blocks_that_another_request_has_filled_are_not_read_again() -> None:
     assert chain(draft) == greedy([*text, 31], len(chain(draft)))
 
 
+def test_a_block_that_was_drafted_into_is_read_again() -> None:
+    """Where it held another's text before, and was given back with the draft."""
+    model = CacheModel()
+    proposer = DraftProposer(model)
+    text = list(range(9))
+    digests = [b"first", b"second"]
+    proposer.propose([request("a", text, digests=digests)])
+    proposer.forget("a")
+    generator = random.Random(0)
+    for index in range(20):  # until a chain is long enough
+        prompt = [generator.randrange(VOCAB_SIZE) for _ in range(BLOCK_SIZE)]
+        short = DraftRequest(f"b{index}", prompt, 4, block_ids=[9, 1])
+        proposer.propose([short])
+        proposer.forget(short.request_id)
+    assert [model.cache[1, place] for place in range(BLOCK_SIZE)] != text[BLOCK_SIZE : 2 * BLOCK_SIZE]
+
+    (draft,) = proposer.propose([request("c", text, digests=digests)])
+    assert chain(draft) == greedy(text, len(chain(draft)))
+
+
 def test_sampled_drafts_use_the_noise_of_their_places() -> None:
     """The target, drawing from the same logits, draws the same tokens."""
     proposer = DraftProposer(CacheModel())
