@@ -58,8 +58,8 @@ class Features:
     """What the target has computed in a step for one request's own tokens, at the places from `start` to `stop` - 1.
 
     `taps`: the inputs of the tapped layers, side by side, (num_places, num_taps * target_hidden_size), where any are
-    tapped; `hidden`: what the output layer reads at the last place, (target_hidden_size,), where a token was drawn
-    behind it. `epoch` as in `DraftRequest`.
+    tapped; for a head that names no layer, what is behind the final norm. `hidden`: what the output layer reads at the
+    last place, (target_hidden_size,), where a token was drawn behind it. `epoch` as in `DraftRequest`.
     """
 
     request_id: str
