@@ -25,6 +25,7 @@ def engine(
     speculation: options.Speculation = DEFAULT_SPECULATION,
     speculation_allowed: options.SpeculationAllowed = True,
     speculation_max_tokens: options.SpeculationMaxTokens = 8,
+    suffix_sharing: options.SuffixSharing = False,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start an engine alone; `outrider gateway` connects to it."""
@@ -54,6 +55,7 @@ def engine(
             speculation=speculation,
             speculation_allowed=speculation_allowed,
             speculation_max_tokens=speculation_max_tokens,
+            suffix_sharing=suffix_sharing,
         )
         run_engine(config, listen_on(listen))
     except (LoadError, ValueError) as error:

@@ -55,6 +55,7 @@ def serve(
     speculation: options.Speculation = DEFAULT_SPECULATION,
     speculation_allowed: options.SpeculationAllowed = True,
     speculation_max_tokens: options.SpeculationMaxTokens = 8,
+    suffix_sharing: options.SuffixSharing = False,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
@@ -79,6 +80,7 @@ def serve(
         f"--speculation-max-tokens={speculation_max_tokens}",
         "--prefix-caching" if prefix_caching else "--no-prefix-caching",
         *([] if speculation_allowed else ["--no-speculation"]),
+        *(["--suffix-sharing"] if suffix_sharing else []),
         *([] if max_model_len is None else [f"--max-model-len={max_model_len}"]),
         *([] if revision is None else [f"--revision={revision}"]),
         *([] if threads is None else [f"--threads={threads}"]),

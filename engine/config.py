@@ -36,6 +36,7 @@ class EngineConfig:
     speculation: str = DEFAULT_SPECULATION  # of requests that say nothing: off, auto, or methods between commas
     speculation_allowed: bool = True  # whether requests may speculate
     speculation_max_tokens: int = 8  # the most drafted tokens of one request in one step
+    suffix_sharing: bool = False  # whether `suffix` learns from answers for later requests of the same cache_salt
     draft: str | None = None  # a checkpoint folder or hub id: a smaller model of the same tokenizer
     eagle: str | None = None  # the folder of an EAGLE head that was trained for the model
     medusa: str | None = None  # the folder of Medusa heads that were trained for the model
