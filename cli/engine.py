@@ -28,6 +28,7 @@ def engine(
     draft: options.Draft = None,
     eagle: options.Eagle = None,
     medusa: options.Medusa = None,
+    suffix_sharing: options.SuffixSharing = False,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start an engine alone; `outrider gateway` connects to it."""
@@ -60,6 +61,7 @@ def engine(
             draft=draft,
             eagle=eagle,
             medusa=medusa,
+            suffix_sharing=suffix_sharing,
         )
         run_engine(config, listen_on(listen))
     except (LoadError, ValueError) as error:

@@ -29,6 +29,13 @@ Speculation = Annotated[str, typer.Option(help="Of requests that say nothing: of
 SpeculationAllowed = Annotated[
     bool, typer.Option(" /--no-speculation", help="No request may speculate.", show_default=False)
 ]
+SuffixSharing = Annotated[
+    bool,
+    typer.Option(
+        "--suffix-sharing",
+        help="Let suffix learn from answers for later requests of the same cache_salt; each tenant must have its own.",
+    ),
+]
 SpeculationMaxTokens = Annotated[int, typer.Option(help="The most drafted tokens of one request in one step.")]
 Draft = Annotated[
     str | None, typer.Option(help="Folder or hub id of a smaller model that drafts (method `draft`).", metavar="PATH")

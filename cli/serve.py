@@ -58,6 +58,7 @@ def serve(
     draft: options.Draft = None,
     eagle: options.Eagle = None,
     medusa: options.Medusa = None,
+    suffix_sharing: options.SuffixSharing = False,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
@@ -82,6 +83,7 @@ def serve(
         f"--speculation-max-tokens={speculation_max_tokens}",
         "--prefix-caching" if prefix_caching else "--no-prefix-caching",
         *([] if speculation_allowed else ["--no-speculation"]),
+        *(["--suffix-sharing"] if suffix_sharing else []),
         *([] if max_model_len is None else [f"--max-model-len={max_model_len}"]),
         *([] if revision is None else [f"--revision={revision}"]),
         *([] if threads is None else [f"--threads={threads}"]),

@@ -40,6 +40,7 @@ class EngineConfig:
     draft: str | None = None  # a smaller model
     eagle: str | None = None  # an EAGLE head that was trained for the model
     medusa: str | None = None  # Medusa heads that were trained for the model
+    suffix_sharing: bool = False  # whether `suffix` learns from answers for later requests of the same cache_salt
 
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", "float32", "bfloat16"):

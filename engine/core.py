@@ -46,6 +46,7 @@ from outrider.engine.speculators import Speculators
 from outrider.engine.step_costs import measure_steps
 from outrider.speculative.costs import Costs
 from outrider.speculative.forced import Encode
+from outrider.speculative.proposer import Proposer
 from outrider.speculative.table import make_proposers
 from outrider.structured.constraint import CompiledGrammar
 from outrider.structured.grammar import Grammar, GrammarLoader
@@ -105,7 +106,9 @@ class EngineCore:
         )
         self._runner = ModelRunner(model)
         self._sampler = Sampler(loaded.eos_token_ids)
-        proposers = make_proposers(encode, speculators.proposers) if config.speculation_allowed else {}
+        proposers: dict[str, Proposer] = {}
+        if config.speculation_allowed:
+            proposers = make_proposers(encode, speculators.proposers, suffix_sharing=config.suffix_sharing)
         step_costs = measure_steps(model, num_blocks) if proposers else Costs()
         self._drafting = Drafting(proposers, self.vocab_size, step_costs)
         self.speculation_methods = self._drafting.methods

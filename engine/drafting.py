@@ -239,4 +239,5 @@ def _request(row: StepRow, max_tokens: int) -> DraftRequest:
         sequence.digests,
         sequence.num_preemptions,
         SampleRow(sequence.params, sequence.token_ids, sequence.num_prompt_tokens).draw,
+        sequence.cache_salt,
     )

@@ -85,7 +85,8 @@ class Speculators:
         head = load_eagle(folder, shape.num_layers)
         check_eagle(head, str(folder), shape)
         self._fit(head)
-        self._target.tap(head.config.tap_layers)
+        # A head that taps no layer reads what is behind the final norm.
+        self._target.tap(head.config.tap_layers or (self._target.num_layers,))
         self._eagle = EagleProposer(head, self._target.embed, self._output, BLOCK_SIZE)
         self.proposers["eagle"] = self._eagle
 

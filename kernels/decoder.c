@@ -30,6 +30,7 @@ struct layer {
 
 struct decoder {
     int64_t dtype, hidden_size, intermediate_size, num_layers, num_taps, rotary_dim, vocab_size;
+    int64_t final_tap; /* the place among the taps of what is behind the final norm, -1 for none */
     float norm_epsilon, rotary_scale, embedding_scale, residual_scale, logit_scale;
     struct attention attention;
     const void *embedding;  /* (vocab_size, hidden_size) */
@@ -48,7 +49,8 @@ struct rows {
     const int64_t *write_block, *write_offset;
     float *logits;  /* (num_logit_rows, vocab_size) */
     void *hidden;   /* (num_logit_rows, hidden_size) behind the final norm */
-    char *taps;     /* (num_rows, num_taps, hidden_size) the residual stream before tapped layers, or NULL */
+    char *taps;     /* (num_rows, num_taps, hidden_size) the residual stream before tapped layers and what is behind
+                       the final norm, or NULL */
     char *scratch;  /* outrider_decoder_scratch bytes */
 };
 
@@ -255,6 +257,7 @@ INLINE void run(const struct decoder *d, const struct rows *rows, const struct b
                 const int dtype) {
     const struct attention *whole = &d->attention;
     const int64_t n = rows->num_rows, hidden = d->hidden_size;
+    #define TAP(row, place) (rows->taps + ((row) * d->num_taps + (place)) * hidden * BYTES(dtype))
 
     FOR_UNITS(row, n) {
         const int64_t half = d->rotary_dim / 2;
@@ -277,10 +280,8 @@ INLINE void run(const struct decoder *d, const struct rows *rows, const struct b
                       d->norm_epsilon, dtype)
         FOR_UNITS(row, n) {
             NORMALISE(row, layer->attention_norm);
-            if (layer->tap >= 0) {
-                char *tap = rows->taps + (row * d->num_taps + layer->tap) * hidden * BYTES(dtype);
-                keep_tap(b->hidden + row * hidden, tap, hidden, dtype);
-            }
+            if (layer->tap >= 0)
+                keep_tap(b->hidden + row * hidden, TAP(row, layer->tap), hidden, dtype);
         }
         meet(w);
         project(w, b->normed, &layer->query_key_value, b->mixed, n, 1.0f, 0, dtype);
@@ -302,6 +303,11 @@ INLINE void run(const struct decoder *d, const struct rows *rows, const struct b
         activate(w, b->normed, &layer->gate_up, b->activated, n, d->intermediate_size, dtype);
         meet(w);
         project(w, b->activated, &layer->down, b->hidden, n, d->residual_scale, 1, dtype);
+        meet(w);
+    }
+    if (d->final_tap >= 0) {
+        FOR_UNITS(row, n)
+            normalise(b->hidden + row * hidden, d->final_norm, TAP(row, d->final_tap), hidden, d->norm_epsilon, dtype);
         meet(w);
     }
     FOR_UNITS(index, rows->num_logit_rows)

@@ -113,6 +113,7 @@ class Decoder:
             num_layers=len(packed),
             rotary_dim=2 * len(shape.frequency),
             vocab_size=shape.vocab_size,
+            final_tap=-1,
             norm_epsilon=shape.norm_epsilon,
             rotary_scale=shape.rotary_scale,
             embedding_scale=shape.embedding_scale,
@@ -142,9 +143,13 @@ class Decoder:
         self._caches = tuple(caches)
 
     def tap(self, layers: Sequence[int]) -> None:
-        """Has `forward` give the inputs of these layers, in ascending order."""
+        """Has `forward` give the inputs of these layers, in ascending order.
+
+        Behind the last of them is the final norm: their number stands for what is behind it.
+        """
         for index, layer in enumerate(self._layers):
             layer.tap = layers.index(index) if index in layers else -1
+        self._decoder.final_tap = layers.index(len(self._layers)) if len(self._layers) in layers else -1
         self._decoder.num_taps = len(layers)
 
     def forward(self, token_ids: torch.Tensor, batch: AttentionBatch, logit_rows: torch.Tensor) -> ModelOutput:

@@ -44,6 +44,7 @@ class DecoderWeights(ctypes.Structure):
                 "num_taps",
                 "rotary_dim",
                 "vocab_size",
+                "final_tap",
             )
         ),
         *(

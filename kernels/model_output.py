@@ -10,6 +10,7 @@ class ModelOutput:
     """Of the rows of one step; `hidden` and `taps` have the model's dtype.
 
     `taps` has, side by side, the inputs of the layers that are tapped: transformers' `hidden_states` of their indices.
+    The last of those, whose index is the number of layers, is what is behind the final norm.
     """
 
     logits: torch.Tensor  # (num_logit_rows, vocab_size) float32

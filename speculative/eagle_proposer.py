@@ -115,7 +115,8 @@ class EagleProposer:
             assert one.taps is not None
             skipped = max(0, reading.base - one.start) if reading.stop == reading.base else 0
             if one.stop - one.start > skipped:
-                reading.unread.append(self._head.fuse(one.taps[skipped:].to(self._dtype)))
+                # A copy: what waits must not keep the features of the whole step.
+                reading.unread.append(self._head.fuse(one.taps[skipped:].to(self._dtype, copy=True)))
             if reading.stop - reading.num_read > KEPT:
                 del self._readings[one.request_id]
 

@@ -22,7 +22,8 @@ class DraftRequest:
     room for `max_tokens` places behind the last token. They hold nothing any more once `epoch` is another one.
     `digests` name the content of the leading full blocks, as far as they are known: what another request has left in
     a block of the same digest can be used. `draw` is how the target will draw the token at `draw.position`, the first
-    to be drafted: a model that draws with the same noise meets its choice more often.
+    to be drafted: a model that draws with the same noise meets its choice more often. What is learned from one request
+    may be used for others of the same `tenant` alone.
     """
 
     request_id: str
@@ -35,6 +36,7 @@ class DraftRequest:
     digests: Sequence[bytes] = ()
     epoch: int = 0
     draw: Draw = GREEDY
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ class Features:
     """What the target has computed in a step for one request's own tokens, at the places from `start` to `stop` - 1.
 
     `taps`: the inputs of the tapped layers, side by side, (num_places, num_taps * target_hidden_size), where any are
-    tapped; `hidden`: what the output layer reads at the last place, (target_hidden_size,), where a token was drawn
-    behind it. `epoch` as in `DraftRequest`.
+    tapped; for a head that names no layer, what is behind the final norm. `hidden`: what the output layer reads at the
+    last place, (target_hidden_size,), where a token was drawn behind it. `epoch` as in `DraftRequest`.
     """
 
     request_id: str

@@ -37,29 +37,34 @@ class ObservedModule:
         self._hidden: torch.Tensor | None = None  # (num_rows, hidden_size) that the body gave
         self._given: torch.Tensor | None = None  # (1, n, hidden_size) to give in the body's place
         self._hooks: list[RemovableHandle] = []
+        self._num_taps, self._taps_final = 0, False  # the last of them is behind the final norm
         self._taps: torch.Tensor | None = None  # (num_rows, num_taps, hidden_size) of the pass that runs
 
     def tap(self, layers: Sequence[int]) -> None:
         """As `ServedModel.tap`."""
         taps = check_taps(layers, self._num_layers)
-        modules = self._layers() if taps else nn.ModuleList()
+        inputs = [layer for layer in taps if layer < self._num_layers]
+        modules = self._layers() if inputs else nn.ModuleList()
         for hook in self._hooks:
             hook.remove()
         self._hooks = [
             modules[layer].register_forward_pre_hook(partial(self._keep_tap, place), with_kwargs=True)
-            for place, layer in enumerate(taps)
+            for place, layer in enumerate(inputs)
         ]
+        self._num_taps, self._taps_final = len(taps), len(inputs) < len(taps)
 
     def forward(self, token_ids: torch.Tensor, positions: torch.Tensor, logit_rows: torch.Tensor) -> ModelOutput:
         """As `ServedModel.forward`."""
-        if self._hooks:
-            size = len(token_ids), len(self._hooks), self._hidden_size
+        if self._num_taps:
+            size = len(token_ids), self._num_taps, self._hidden_size
             self._taps = torch.empty(size, dtype=self._module.dtype, device=token_ids.device)
         try:
             output = self._module(
                 input_ids=token_ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=logit_rows
             )
             assert self._hidden is not None
+            if self._taps is not None and self._taps_final:
+                self._taps[:, -1] = self._hidden
             taps = None if self._taps is None else self._taps.flatten(1)
             return ModelOutput(output.logits[0].float(), self._hidden[logit_rows], taps)
         finally:

@@ -55,6 +55,10 @@ class ServedModel(Protocol):
     def tap(self, layers: Sequence[int]) -> None:
         """Has `forward` give the inputs of these layers, side by side; none by default.
 
+        Args:
+            layers: in ascending order; `num_layers` stands for what is behind the final norm, which is given for all
+                rows then, and not only for those whose logits are wanted
+
         Raises:
             LoadError: they are not layers of the model in ascending order, or its layers cannot be told apart.
         """
@@ -85,6 +89,6 @@ def check_taps(layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
         LoadError: they are not layers of the model in ascending order.
     """
     taps = tuple(layers)
-    if list(taps) != sorted(set(taps)) or not set(taps) <= set(range(num_layers)):
-        raise LoadError(f"tap layers {list(taps)}: name each once, in ascending order, from 0 to {num_layers - 1}")
+    if list(taps) != sorted(set(taps)) or not set(taps) <= set(range(num_layers + 1)):
+        raise LoadError(f"tap layers {list(taps)}: name each once, in ascending order, from 0 to {num_layers}")
     return taps

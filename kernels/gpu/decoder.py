@@ -96,10 +96,13 @@ class GpuDecoder:
             )
             x = linear(silu_and_multiply(linear(normed, one.gate_and_up)), layer.down.weight, layer.down.bias)
         assert x is not None
-        wanted = residual[logit_rows]  # a copy
-        hidden = add_rms_norm(
-            x[logit_rows], wanted, self._final_norm, epsilon, residual_scale=shape.residual_scale, dtype=dtype
-        )
+        is_tapped = len(self._layers) in self._tap_layers
+        if not is_tapped:
+            x, residual = x[logit_rows], residual[logit_rows]
+        hidden = add_rms_norm(x, residual, self._final_norm, epsilon, residual_scale=shape.residual_scale, dtype=dtype)
+        if taps is not None and is_tapped:
+            taps[:, -1] = hidden
+            hidden = hidden[logit_rows]
         return ModelOutput(self.output_logits(hidden), hidden, None if taps is None else taps.flatten(1))
 
     def embed(self, token_ids: torch.Tensor) -> torch.Tensor:

@@ -40,10 +40,11 @@ def test_features_are_those_of_separate_eager_runs(family, tmp_path) -> None:
     """Inputs of layers and what is behind the final norm, in one piece and in chunks; reading them changes no logit."""
     reference, prompts = save_random(family, tmp_path), draw_prompts()
     model = load(tmp_path)
-    taps = (0, model.num_layers // 2, model.num_layers - 1)
+    taps = (0, model.num_layers // 2, model.num_layers - 1, model.num_layers)
     bodies = [reference.base_model(prompt[None], use_cache=False, output_hidden_states=True) for prompt in prompts]
     expected_hidden = torch.cat([body.last_hidden_state[0] for body in bodies])
-    expected_taps = torch.cat([torch.cat([body.hidden_states[tap][0] for tap in taps], dim=1) for body in bodies])
+    inputs = [torch.cat([body.hidden_states[tap][0] for tap in taps[:-1]], dim=1) for body in bodies]
+    expected_taps = torch.cat((torch.cat(inputs), expected_hidden), dim=1)
 
     untapped = run(model, prompts, [0, 0, 0], list(LENGTHS), TABLE)
     model.tap(taps)
@@ -56,6 +57,7 @@ def test_features_are_those_of_separate_eager_runs(family, tmp_path) -> None:
     for output in (packed, chunked):
         assert is_close(output.hidden, expected_hidden)
         assert is_close(output.taps, expected_taps)
+        assert torch.equal(output.taps[:, -expected_hidden.shape[1] :], output.hidden)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -103,7 +105,7 @@ def test_features_have_the_same_bits_alone_and_beside_others(family, kind, tmp_p
     save_random(family, tmp_path)
     prompts, model = draw_prompts(), load(tmp_path)
     assert isinstance(model, kind)
-    model.tap((1, 3))
+    model.tap((1, 3, 4))
 
     packed = run(model, prompts, [0, 0, 0], list(LENGTHS), TABLE)
     chunked = run_in_chunks(model, prompts, 7, TABLE)
@@ -117,10 +119,10 @@ def test_features_have_the_same_bits_alone_and_beside_others(family, kind, tmp_p
 @pytest.mark.parametrize("family", ["llama", "olmo", "opt"])
 @torch.inference_mode()
 def test_hidden_states_are_those_of_the_logits_and_taps_those_of_all_rows(family, tmp_path) -> None:
-    """In the order in which logits are asked for."""
+    """In the order in which logits are asked for; what is behind the final norm can be had of all rows, too."""
     save_random(family, tmp_path)
     prompts, model = draw_prompts(), load(tmp_path)
-    model.tap((1, 3))
+    model.tap((1, model.num_layers))
     wanted = torch.tensor([77, 2, 40])
 
     whole = run(model, prompts, [0, 0, 0], list(LENGTHS), TABLE)
@@ -129,6 +131,7 @@ def test_hidden_states_are_those_of_the_logits_and_taps_those_of_all_rows(family
     assert is_close(some.logits, whole.logits[wanted])
     assert torch.equal(some.hidden, whole.hidden[wanted])
     assert torch.equal(some.taps, whole.taps)
+    assert torch.equal(whole.taps[:, whole.hidden.shape[1] :], whole.hidden)
 
 
 @pytest.mark.parametrize("family", ["llama", "granite", "gemma2"])
@@ -159,7 +162,7 @@ def test_taps_can_be_taken_back(family, tmp_path) -> None:
     both = tapped()
     model.tap((2,))
     with pytest.raises(LoadError):
-        model.tap((4,))
+        model.tap((5,))
     assert torch.equal(tapped(), both[:, both.shape[1] // 2 :])
     model.tap(())
     assert model.tap_layers == ()
@@ -167,24 +170,26 @@ def test_taps_can_be_taken_back(family, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "olmo"])
-@pytest.mark.parametrize("layers", [(4,), (-1, 2), (2, 1), (1, 1)])
+@pytest.mark.parametrize("layers", [(5,), (-1, 2), (2, 1), (1, 1)])
 def test_layers_that_cannot_be_tapped_are_refused(family, layers, tmp_path) -> None:
     """With the range that can; their order is that of the features, so it is never changed silently."""
     save_random(family, tmp_path)
     model = load(tmp_path)
 
-    with pytest.raises(LoadError, match=r"tap layers \[.*\]: name each once, in ascending order, from 0 to 3"):
+    with pytest.raises(LoadError, match=r"tap layers \[.*\]: name each once, in ascending order, from 0 to 4"):
         model.tap(layers)
 
 
-def test_a_model_whose_layers_are_not_known_runs_but_is_not_tapped(tmp_path) -> None:
+def test_a_model_whose_layers_are_not_known_is_tapped_behind_them_alone(tmp_path) -> None:
     """Of two lists of modules of the right length, neither is guessed to be the layers."""
     module = save_random("olmo", tmp_path)
     module.model.others = nn.ModuleList([nn.Identity()] * 4)
     model = PagedModel(module)
     model.allocate_cache(TABLE.numel(), BLOCK_SIZE)
 
-    assert run(model, draw_prompts(), [0, 0, 0], list(LENGTHS), TABLE).taps is None
+    model.tap((4,))
+    output = run(model, draw_prompts(), [0, 0, 0], list(LENGTHS), TABLE)
+    assert torch.equal(output.taps, output.hidden)
     with pytest.raises(
         LoadError, match="model type `olmo` cannot be tapped: which modules are its layers is not known"
     ):

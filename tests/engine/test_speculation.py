@@ -2,9 +2,10 @@
 
 import msgspec
 import pytest
-from inline_engine import submit
+from inline_engine import SAMPLED, run, run_deltas, submit
 
 from outrider.engine.config import DEFAULT_SPECULATION, EngineConfig
+from outrider.engine.core import EngineCore
 from outrider.engine.errors import LoadError, RequestError
 from outrider.engine.protocol import Hello, SpeculationParams, Submit, decode_command, encode
 from outrider.speculative.tree import MAX_NODES
@@ -116,3 +117,21 @@ def test_a_default_that_no_request_could_ask_for_is_refused_at_the_start(make_co
     """Not with each request."""
     with pytest.raises(LoadError, match=f"the default speculation `{default}` is none"):
         make_core(speculation=default)
+
+
+def test_what_a_tenants_answers_said_drafts_for_its_next_request_alone(make_core) -> None:
+    """The same prompt again takes fewer steps where answers are shared, with the same salt; the tokens are the same."""
+
+    def num_steps(core: EngineCore, salt: str, name: str) -> int:
+        item = submit(name, [5, 6, 7], methods=("suffix",), max_tokens=40, ignore_eos=True, **SAMPLED)
+        (deltas,) = run_deltas(core, [msgspec.structs.replace(item, cache_salt=salt)]).values()
+        assert [token for delta in deltas for token in delta.token_ids] == expected
+        return sum(delta.token_ids != [] for delta in deltas)
+
+    expected = run(make_core(), [submit("r", [5, 6, 7], max_tokens=40, ignore_eos=True, **SAMPLED)])["r"]
+    core, apart = make_core(suffix_sharing=True), make_core()
+    alone = num_steps(core, "x", "a")
+
+    assert num_steps(core, "x", "b") < alone / 2
+    assert num_steps(core, "y", "c") == alone
+    assert [num_steps(apart, "x", name) for name in "ab"] == [alone] * 2

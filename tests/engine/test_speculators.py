@@ -1,5 +1,6 @@
 """Speculators beside a target: their drafts change no token, in any company, and their caches stay true."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,23 @@ from inline_engine import SAMPLED, VOCAB_SIZE, requests, run, run_deltas, submit
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from outrider.engine.protocol import SpeculationParams
+from outrider.speculative.eagle import EagleConfig, EagleHead
+from outrider.speculative.eagle3 import Eagle3Config, Eagle3Head
+from outrider.speculative.eagle_checkpoint import save_eagle3
+from outrider.speculative.files import write_checkpoint
+from outrider.speculative.medusa import MedusaConfig, MedusaHeads
+from outrider.speculative.medusa_checkpoint import save_medusa
 from outrider.speculative.proposer import Draft, Features
+
+HIDDEN_SIZE = 64  # of the tiny model
+LAYER = {
+    "hidden_size": HIDDEN_SIZE,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "vocab_size": VOCAB_SIZE,
+}
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +40,60 @@ def draft_folder(tmp_path_factory, tiny_folder) -> Path:
             weight.add_(0.1 * weight.std() * torch.randn_like(weight))
     model.save_pretrained(folder)
     return folder
+
+
+def save_random_eagle(folder: Path) -> None:
+    head = EagleHead(EagleConfig(**LAYER))
+    written = {"model_type": "llama", "num_hidden_layers": 1, **LAYER}
+    write_checkpoint(folder, written, dict(head.state_dict()), "")
+
+
+def save_random_eagle3(folder: Path) -> None:
+    head = Eagle3Head(
+        Eagle3Config(**LAYER, target_hidden_size=HIDDEN_SIZE, draft_vocab_size=VOCAB_SIZE // 2, tap_layers=(0, 1))
+    )
+    head.use_vocabulary(torch.randperm(VOCAB_SIZE)[: VOCAB_SIZE // 2].sort().values)
+    with torch.no_grad():
+        head.lm_head.weight.mul_(4.0)
+    save_eagle3(head, folder, "")
+
+
+def save_random_medusa(folder: Path) -> None:
+    heads = MedusaHeads(MedusaConfig(HIDDEN_SIZE, num_heads=3))
+    for parameter in heads.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    save_medusa(heads, folder, "the tiny model", "")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("params", [{}, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize(
+    ("method", "save", "kv_memory"),
+    [
+        ("eagle", save_random_eagle, 142_000),
+        ("eagle", save_random_eagle3, 142_000),
+        ("medusa", save_random_medusa, 95_000),
+    ],
+    ids=["eagle", "eagle3", "medusa"],
+)
+def test_heads_that_read_the_target_change_no_token(
+    make_core, tmp_path, dtype, params, method: str, save: Callable[[Path], None], kv_memory: int
+) -> None:
+    """Alone and in company, prompts in small pieces, preempted, behind shared prefixes; random ones, mostly wrong."""
+    torch.manual_seed(0)
+    save(tmp_path)
+    expected = run(make_core(dtype=dtype), requests(**params))
+    small = kv_memory * (2 if dtype == "float32" else 1)
+    for options in ({}, {"max_num_batched_tokens": 40, "max_num_seqs": 16}, {"kv_memory_bytes": small}):
+        core = make_core(dtype=dtype, **{method: str(tmp_path)}, **options)
+
+        for _ in range(2):  # then behind cached prefixes, whose features are not known
+            assert expected == run(core, requests((method,), **params))
+        assert core.stats().total_cached_tokens > 0
+        assert core._drafting.totals[method].num_accepted_tokens > 0
+        assert core._drafting.totals[method].num_dropped == 0
+        if "kv_memory_bytes" in options:
+            assert core.stats().total_preemptions > 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

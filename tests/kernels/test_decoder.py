@@ -58,7 +58,7 @@ def make_decoder(dtype: torch.dtype, kv_dtype: torch.dtype | None = None) -> Dec
         output=LinearWeights(draw(VOCAB, HIDDEN)),
         block_size=BLOCK_SIZE,
     )
-    decoder.tap([0, 1])
+    decoder.tap([0, 1, 2])
     decoder.bind_caches([allocate_kv(8, KV_HEADS, BLOCK_SIZE, DIM, kv_dtype or dtype) for _ in layers])
     return decoder
 
@@ -76,8 +76,16 @@ def step(decoder: Decoder, prompts: list[torch.Tensor], starts: list[int], stops
     return list(run(decoder, ids, batch).split(counts.tolist()))
 
 
+def first_rows(length: int) -> tuple[torch.Tensor, AttentionBatch]:
+    """The tokens 0, 1, 2 ... of one prompt from its beginning on, in the first two blocks."""
+    place = torch.arange(length)
+    table = torch.tensor([[0, 1]], dtype=torch.int32)
+    sequence = torch.zeros(length, dtype=torch.int32)
+    return place, AttentionBatch(table, sequence, place.int(), place // BLOCK_SIZE, place % BLOCK_SIZE)
+
+
 def run(decoder: Decoder, ids: torch.Tensor, batch: AttentionBatch) -> torch.Tensor:
-    """Logits, hidden states and taps side by side, (num_rows, vocab_size + 3 * hidden_size) float32."""
+    """Logits, hidden states and taps side by side, (num_rows, vocab_size + 4 * hidden_size) float32."""
     output = decoder.forward(ids, batch, torch.arange(len(ids)))
     return torch.cat((output.logits, output.hidden.float(), output.taps.float()), dim=1)
 
@@ -174,7 +182,7 @@ def test_a_cache_of_int8_holds_what_the_definition_makes_of_keys_and_values(dtyp
 def test_the_output_layer_alone_gives_the_same_bits(dtype) -> None:
     """Of any of the rows, in any number, on any number of threads."""
     decoder = make_decoder(dtype)
-    logits, hidden, _ = step(decoder, [torch.arange(40)], [0], [40])[0].split((VOCAB, HIDDEN, 2 * HIDDEN), dim=1)
+    logits, hidden, _ = step(decoder, [torch.arange(40)], [0], [40])[0].split((VOCAB, HIDDEN, 3 * HIDDEN), dim=1)
     hidden = hidden.to(dtype)
     for num_threads in (1, 3):
         decoder._num_threads = num_threads
@@ -187,9 +195,22 @@ def test_the_first_layer_is_tapped_before_it_adds_anything(dtype) -> None:
     """Its input is the embedding; the layers' taps stand side by side in their order."""
     decoder = make_decoder(dtype)
     ids = torch.tensor([3, 129, 0])
-    first, second = step(decoder, [ids], [0], [3])[0][:, VOCAB + HIDDEN :].chunk(2, dim=1)
+    first, second, _ = step(decoder, [ids], [0], [3])[0][:, VOCAB + HIDDEN :].chunk(3, dim=1)
 
     assert torch.equal(first, decoder.embed(ids).float())
     assert not torch.equal(first, second)
     decoder.tap([1])
     assert torch.equal(step(decoder, [ids], [0], [3])[0][:, VOCAB + HIDDEN :], second)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("taps", [[0, 1, 2], [1, 2], [2]])
+def test_the_tap_behind_the_last_layer_is_what_the_output_layer_reads(dtype, taps) -> None:
+    """Of every row, the last of the taps, whichever rows have logits."""
+    decoder = make_decoder(dtype)
+    expected = step(decoder, [torch.arange(40)], [0], [40])[0][:, VOCAB : VOCAB + HIDDEN]
+    decoder.tap(taps)
+    output = decoder.forward(*first_rows(40), torch.tensor([39]))
+
+    assert torch.equal(output.taps[:, -HIDDEN:].float(), expected)
+    assert torch.equal(output.hidden, output.taps[39:, -HIDDEN:])

@@ -65,15 +65,15 @@ def make_decoder(kind: type[Decoder | GpuDecoder]) -> Decoder | GpuDecoder:
         block_size=BLOCK_SIZE,
     )
     allocate = allocate_kv if kind is Decoder else allocate_kv_rows
-    made.tap([0, 2])
+    made.tap([0, 2, 3])
     made.bind_caches([allocate(NUM_BLOCKS, KV_HEADS, BLOCK_SIZE, DIM, torch.float32) for _ in layers])
     return made
 
 
 def run(made: Decoder | GpuDecoder) -> torch.Tensor:
-    """Of two prompts, then of one token of each behind them: (37 + 4 + 2, vocab_size + 3 * hidden_size).
+    """Of two prompts, then of one token of each behind them: (37 + 4 + 2, vocab_size + 4 * hidden_size).
 
-    Logits, hidden states and two taps, side by side.
+    Logits, hidden states and three taps, side by side.
     """
     table = torch.tensor([[4, 1], [2, 0]], dtype=torch.int32)
     outputs = []
@@ -126,11 +126,38 @@ def test_in_triton(expected, monkeypatch) -> None:
 def test_embeddings_and_the_output_layer_alone(expected) -> None:
     """As speculators use them: rows of the table without a scale, and logits with theirs."""
     theirs, ours = make_decoder(Decoder), make_decoder(GpuDecoder)
-    logits, hidden, _ = expected.split((VOCAB, HIDDEN, 2 * HIDDEN), dim=1)
+    logits, hidden, _ = expected.split((VOCAB, HIDDEN, 3 * HIDDEN), dim=1)
     token_ids = torch.tensor([3, 129, 0])
 
     assert torch.equal(ours.embed(token_ids), theirs.embed(token_ids))
     assert torch.allclose(ours.output_logits(hidden), logits, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("taps", [[], [1], [3]])
+def test_logits_do_not_depend_on_what_is_tapped(taps, expected) -> None:
+    """Of any rows, in any order; what is behind the final norm is `hidden`, of all rows."""
+    theirs, ours = make_decoder(Decoder), make_decoder(GpuDecoder)
+    wanted = torch.tensor([5, 0, 20])
+    place = torch.arange(37)
+    batch = AttentionBatch(
+        torch.tensor([[4, 1]], dtype=torch.int32),
+        torch.zeros(37, dtype=torch.int32),
+        place.int(),
+        torch.tensor([4, 1])[place // BLOCK_SIZE],
+        place % BLOCK_SIZE,
+        tiles=tile_rows([37], 8),
+    )
+    outputs = []
+    for made in (theirs, ours):
+        made.tap(taps)
+        outputs.append(made.forward(place * 7 % VOCAB, batch, wanted))
+
+    for output in outputs:
+        assert torch.allclose(output.logits, expected[wanted, :VOCAB], atol=2e-5, rtol=1e-4)
+        assert torch.allclose(output.hidden, expected[wanted, VOCAB : VOCAB + HIDDEN], atol=2e-5, rtol=1e-4)
+    if taps == [3]:
+        assert torch.equal(outputs[1].taps[wanted], outputs[1].hidden)
+        assert torch.allclose(outputs[1].taps, outputs[0].taps, atol=2e-5, rtol=1e-4)
 
 
 def test_without_taps_there_are_none() -> None:
