@@ -199,7 +199,6 @@ class EngineCore:
             return ended
         ending = [row for row in rows if row.reaches_end]
         self._drafting.fill(ending, sum(row.num_tokens for row in rows))
-        drafted = time.monotonic()
         masks = fill_masks(ending, self.vocab_size)
         output = self._runner.run(rows)
         prompt_logprobs(rows, output.prompt_logits)
@@ -209,7 +208,7 @@ class EngineCore:
         now = time.monotonic()
         self._step_seconds += now - started
         if all(row.num_tokens == 1 for row in rows):
-            self._drafting.learn_step(sum(1 + len(row.draft) for row in rows), now - drafted)
+            self._drafting.learn_step(sum(1 + len(row.draft) for row in rows), now - started)
         return deltas
 
     def stats(self) -> EngineStats:

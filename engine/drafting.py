@@ -15,6 +15,7 @@ from outrider.engine.protocol import SpeculationParams
 from outrider.engine.runner import StepOutput
 from outrider.engine.sampler import SampleRow
 from outrider.engine.scheduler import StepRow
+from outrider.engine.sequence import Sequence
 from outrider.speculative.controller import Batch, Candidate, Controller
 from outrider.speculative.costs import Costs
 from outrider.speculative.proposer import Draft, DraftCounts, DraftRequest, Features, Observer, Proposer
@@ -41,6 +42,7 @@ class Drafting:
         self._vocab_size = vocab_size
         self._controller = Controller(step_costs)
         self._offers: dict[str, _Offer] = {}  # of this step, by request
+        self._seconds = 0.0  # that this step's proposers took
         self.totals: dict[str, DraftCounts] = {}
         for name, proposer in proposers.items():
             self.add(name, proposer)
@@ -67,6 +69,7 @@ class Drafting:
         """
         self._controller.begin_step()
         self._offers = {}
+        self._seconds = 0.0
         drafted = {
             row.sequence.request_id: row
             for row in rows
@@ -82,7 +85,10 @@ class Drafting:
         for name, proposer in self._proposers.items():
             asking = self._asking(name, drafted, batch, hoped)
             for key, draft in self._propose(name, proposer, asking).items():
-                asked[key].append(name)
+                if (
+                    draft.token_ids or name not in self._observers
+                ):  # else it only lacks features: no fault of its guesses
+                    asked[key].append(name)
                 if draft.token_ids:
                     offers[key][name] = draft
                     if drafted[key].sequence.speculation.auto:
@@ -127,7 +133,7 @@ class Drafting:
         for row in rows:
             sequence = row.sequence
             nodes = outcomes.get(sequence.request_id)
-            names = [name for name in self._observers if name in sequence.speculation.methods]
+            names = [name for name in self._observers if self._follows(name, sequence)]
             if names:
                 one = _features(row, nodes, output, first_row, first_logit)
                 for name in names:
@@ -142,14 +148,21 @@ class Drafting:
                     logger.exception("proposer %s cannot read the step's features", name)
 
     def learn_step(self, num_rows: int, seconds: float) -> None:
-        """Tells the controller how long a step took, without its drafting."""
-        self._controller.learn_step(num_rows, seconds)
+        """Tells the controller how long the whole step took, its drafting included."""
+        self._controller.learn_step(num_rows, max(0.0, seconds - self._seconds))
 
     def forget(self, request_id: str) -> None:
         """Drops what is kept for a request that ended."""
         self._controller.forget(request_id)
         for proposer in self._proposers.values():
             proposer.forget(request_id)
+
+    def _follows(self, name: str, sequence: Sequence) -> bool:
+        """Whether a proposer that reads features is to have a request's."""
+        speculation = sequence.speculation
+        if name not in speculation.methods:
+            return False
+        return not (speculation.auto and self._controller.is_paused(sequence.request_id, name))
 
     def _asking(
         self, name: str, rows: Mapping[str, StepRow], batch: Batch, hoped: Mapping[str, float]
@@ -176,7 +189,9 @@ class Drafting:
             dropped = list(rows)
             drafts = [Draft()] * len(rows)
         else:
-            self._controller.learn_cost(name, len(rows), time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._controller.learn_cost(name, len(rows), seconds)
+            self._seconds += seconds
             dropped = [key for key, one in zip(rows, drafts, strict=True) if not is_sound(one, self._vocab_size)]
             if dropped:
                 logger.error("proposer %s offers no tree of tokens: it is left out of this step", name)

@@ -17,7 +17,8 @@ from outrider.speculative.tree import MAX_NODES, ROOT, TokenTree
 FIRST_HOPE: Final = 2.0  # tokens that a proposer is expected to give before it has been tried
 MEMORY: Final = 0.2  # weight of the newest step in what a proposer gave one request
 SHARED_MEMORY: Final = 0.02  # the same over all requests, from which a new request starts
-MARGIN: Final = 1.02  # by this much a proposer must make the batch faster
+MARGIN: Final = 1.1  # by this much a proposer must make the batch faster, for estimates flatter
+PROBING: Final = 0.005  # of the time, for each proposer, may go into trying again what did not pay
 FIRST_PAUSE: Final = 16  # steps until a proposer that did not pay is tried again; twice as many each time
 LONGEST_PAUSE: Final = 256
 FADE: Final = 0.999  # keeps a node behind its parent where both are certain
@@ -55,6 +56,8 @@ class _Experience:
     expected: float = FIRST_HOPE
     wanted: int = FIRST_WANTED  # what it was asked for last
     num_steps: int = 1
+    probing: float = 0.0  # seconds that are left for probes; below 0 after one that took long
+    is_probe: bool = False  # whether it was asked last for probes alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ class Controller:
             batch: of the step
             hoped: tokens that each request's drafts so far are expected to give; 0 where left out
         """
+        experience = self._experiences[name]
         more: list[tuple[float, str]] = []
         probed: list[str] = []
         for request_id in request_ids:
@@ -118,10 +122,14 @@ class Controller:
             if not arm.is_paused:
                 more.append((arm.expected - hoped.get(request_id, 0.0), request_id))
             elif self._step >= arm.next_try:
-                arm.is_paused = False
-                probed.append(request_id)
+                if experience.probing >= 0.0 and not probed:
+                    arm.is_paused = False
+                    probed.append(request_id)
+                else:
+                    arm.next_try = self._step + FIRST_PAUSE
         more.sort(key=lambda pair: -pair[0])  # stable: equal ones in the order of the requests
-        count = self._count_worth([one for one, _ in more], self._experiences[name].costs, batch, sum(hoped.values()))
+        count = self._count_worth([one for one, _ in more], experience.costs, batch, sum(hoped.values()))
+        experience.is_probe = count == 0
         for index, (_, request_id) in enumerate(more):
             arm = self._arm(request_id, name)
             if index < count:
@@ -145,6 +153,11 @@ class Controller:
             if rate > best:
                 best, count = rate, index
         return count
+
+    def is_paused(self, request_id: str, name: str) -> bool:
+        """Whether a proposer is left alone, so that it need not follow the request."""
+        arm = self._arms.get(request_id, {}).get(name)
+        return arm is not None and arm.is_paused
 
     def wanted(self, request_id: str, name: str) -> int:
         """How many nodes a proposer should offer: about as many as were worth verifying, for each may cost it time."""
@@ -243,11 +256,16 @@ class Controller:
 
     def learn_cost(self, name: str, num_requests: int, seconds: float) -> None:
         """Takes in how long a proposer took."""
-        self._experiences[name].costs.learn(num_requests, seconds)
+        experience = self._experiences[name]
+        experience.costs.learn(num_requests, seconds)
+        if experience.is_probe:
+            experience.probing -= seconds
 
     def learn_step(self, num_rows: int, seconds: float) -> None:
         """Takes in how long a step took, without what its proposers did."""
         self._step_costs.learn(num_rows, seconds)
+        for experience in self._experiences.values():
+            experience.probing = min(experience.probing + PROBING * seconds, 0.0)
 
     def forget(self, request_id: str) -> None:
         """Drops what is known of a request that ended."""

@@ -28,7 +28,7 @@ from outrider.speculative.proposer import Draft, DraftRequest, Features
 from outrider.speculative.tree import ROOT
 
 READ_AT_ONCE: Final = 1024  # features of all requests; those of a long prompt are read over several steps
-KEPT: Final = 4096  # features of a request that wait to be read; where there are more, it goes without drafts
+KEPT: Final = 2048  # places of a request whose features wait to be read; where there are more, it goes without drafts
 MAX_DEPTH: Final = 8
 MAX_EXPANDED: Final = 63  # the ancestors of a row are the bits of one word
 
@@ -40,11 +40,12 @@ class _Reading:
     base: int  # a block's first place
     num_read: int
     epoch: int
-    unread: list[torch.Tensor] = field(default_factory=list)  # of the places behind, (num_places, hidden_size) each
+    unread: list[torch.Tensor] = field(default_factory=list)  # taps of the places behind, (num_places, size) each
+    num_unread: int = 0  # places of these
 
     @property
     def stop(self) -> int:
-        return self.num_read + sum(map(len, self.unread))
+        return self.num_read + self.num_unread
 
 
 @dataclass(slots=True)
@@ -115,9 +116,10 @@ class EagleProposer:
             assert one.taps is not None
             skipped = max(0, reading.base - one.start) if reading.stop == reading.base else 0
             if one.stop - one.start > skipped:
-                # A copy: what waits must not keep the features of the whole step.
-                reading.unread.append(self._head.fuse(one.taps[skipped:].to(self._dtype, copy=True)))
-            if reading.stop - reading.num_read > KEPT:
+                # A copy, or the taps of the whole step would live on. They are fused when they are read.
+                reading.unread.append(one.taps[skipped:].to(self._dtype, copy=True))
+                reading.num_unread += one.stop - one.start - skipped
+            if reading.num_unread > KEPT:
                 del self._readings[one.request_id]
 
     def propose(self, requests: Sequence[DraftRequest]) -> list[Draft]:
@@ -168,12 +170,13 @@ class EagleProposer:
             before.append(unread[:count])
             reading.num_read += count
             reading.unread = [unread[count:]] if count < len(unread) else []
+            reading.num_unread -= count
             if not reading.unread:
                 ends.append(len(rows) - 1)
                 ready.append(growth)
         if not rows:
             return torch.empty(0), []
-        return self._run(rows, torch.cat(before))[ends], ready
+        return self._run(rows, self._head.fuse(torch.cat(before)))[ends], ready
 
     @staticmethod
     def _row(reading: _Reading, request: DraftRequest, place: int) -> _Row:

@@ -123,7 +123,7 @@ def take_features_of_all_nodes(monkeypatch) -> None:
 def miss_preemption(monkeypatch) -> None:
     """Caches are taken for whole after the blocks were given away."""
     request = drafting._request
-    monkeypatch.setattr(drafting, "_request", lambda row: replace(request(row), epoch=0))
+    monkeypatch.setattr(drafting, "_request", lambda *given: replace(request(*given), epoch=0))
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def live(controller: Controller, tree: TokenTree, emitted: list[int], steps: int
             controller.learn_cost(name, 1, 0.01)
             controller.learn("a", tree, [name], emitted)
             asked += 1
+        controller.learn_step(1, 1.0)
     return asked
 
 
@@ -178,3 +179,19 @@ def test_a_proposer_is_asked_for_about_as_much_as_is_verified() -> None:
     assert dear.wanted("a", "draft") == 4
     assert cheap.wanted("a", "draft") == 16
     assert dear.wanted("b", "draft") == 4  # a new request begins where the last one was
+
+
+def test_trying_again_takes_a_small_share_of_the_time() -> None:
+    """However many requests there are, and however long one try takes."""
+    controller = make(DEAR, "draft")
+    seconds = 0.0
+    for step in range(4000):
+        controller.begin_step()
+        request_id = f"r{step // 40}"
+        if controller.ask("draft", [request_id], ONE, {}):
+            controller.learn_cost("draft", 1, 5.0)
+            controller.learn(request_id, offered(1, 2, name="draft"), ["draft"], [9])
+            seconds += 5.0
+        controller.learn_step(1, 1.0)
+
+    assert 0.0 < seconds < 0.05 * 4000
