@@ -39,8 +39,8 @@ demo-model: .venv/serve.stamp
 	test -e build/target || $(BIN)/python -P -m outrider.demo.recipe.train --out build/target
 	$(BIN)/python -P -m outrider.demo.recipe.mixture --count 60000 --seed 2 > build/demo.jsonl
 	$(BIN)/outrider train draft --target build/target --data build/demo.jsonl --out build/draft --minutes 40
-	$(BIN)/outrider train eagle3 --target build/target --data build/demo.jsonl --out build/eagle3 --minutes 50
-	$(BIN)/outrider train medusa --target build/target --data build/demo.jsonl --out build/medusa --minutes 20
+	$(BIN)/outrider train eagle3 --target build/target --data build/demo.jsonl --out build/eagle3 --minutes 36
+	$(BIN)/outrider train medusa --target build/target --data build/demo.jsonl --out build/medusa --minutes 15
 	$(BIN)/python -P -m outrider.demo.recipe.evaluation build/target
 	$(BIN)/python -P -m outrider.demo.recipe.mixture --count 300 --held-out > build/held-out.jsonl
 	$(BIN)/outrider train evaluate --target build/target --data build/held-out.jsonl --draft build/draft --eagle3 build/eagle3 --medusa build/medusa

@@ -40,6 +40,7 @@ def engine(
 
     if exit_with_parent:
         exit_when_parent_ends()
+    draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     configure_logging("info", "text")
     try:
         config = EngineConfig(

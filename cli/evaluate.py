@@ -28,18 +28,22 @@ def evaluate(
 ) -> None:
     """Mean emitted tokens per step of the target, for n-grams and for each speculator given.
 
-    Greedy, on the prompts of --data without their last answers; for the embedded model on prompts of its recipe.
+    Greedy, on the prompts of --data without their last answers. With no target and no speculator named, the embedded
+    family is measured, on held-out prompts of its recipe.
     """
     options.wait_passively()
     from rich.console import Console
     from rich.progress import Progress
 
+    from outrider.demo import speculator_path
     from outrider.speculative.training import evaluation
     from outrider.speculative.training.drafters import load_drafters
     from outrider.speculative.training.target import load_target
 
     if output is not None and not output.parent.is_dir():
         options.fail(f"--output {output}: there is no folder `{output.parent}`")
+    if target is None and draft is None and eagle3 is None and medusa is None:
+        draft, eagle3, medusa = (speculator_path(kind) for kind in ("draft", "eagle3", "medusa"))
     with one_line_errors():
         prepare(threads)
         teacher = load_target(options.demo_if_none(target))

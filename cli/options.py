@@ -85,6 +85,19 @@ def demo_if_none(model: str | None) -> str:
     return str(target_path())
 
 
+Speculators = tuple[str | None, str | None, str | None]
+
+
+def with_demo_speculators(model: str | None, *named: str | None) -> Speculators:
+    """Draft model, EAGLE head and Medusa heads as named; with no model and none of them named, the embedded ones."""
+    draft, eagle, medusa = named
+    if model is not None or any(named):
+        return draft, eagle, medusa
+    from outrider.demo import speculator_path
+
+    return str(speculator_path("draft")), str(speculator_path("eagle3")), str(speculator_path("medusa"))
+
+
 def wait_passively() -> None:
     """Lets threads that wait for each other sleep; call it before torch is imported.
 

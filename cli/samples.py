@@ -3,7 +3,6 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,8 +90,9 @@ def read_prompts(teacher: "Target", source: Source, num_prompts: int) -> "list[P
         return chosen
     if not source.is_demo:
         options.fail("no prompts to measure on: pass --data FILE")
-    lines = itertools.islice(_demo_records(seed=3_000_003, held_out=True), 6 * num_prompts)
-    return [reader.parse_prompt(line) for line in lines]
+    from outrider.demo.recipe.mixture import held_out_records
+
+    return [reader.parse_prompt(line) for line in held_out_records(num_prompts)]
 
 
 @dataclass(slots=True)
@@ -130,15 +130,9 @@ def _prompts(teacher: "Target", reader: "Reader", source: Source, seed: int, max
             options.fail(f"`{source.data}` has no prompt")
         return prompts
     if source.is_demo:
-        return [reader.parse_prompt(line) for line in itertools.islice(_demo_records(seed), source.self_generate)]
+        from outrider.demo.recipe.mixture import examples, record
+
+        chosen = (example for example in examples(seed) if example.kind != "story")
+        return [reader.parse_prompt(record(example)) for example in itertools.islice(chosen, source.self_generate)]
     torch.manual_seed(seed)
     return [Prompt(ids, "self") for ids in teacher.write_prompts(source.self_generate)]
-
-
-def _demo_records(seed: int, *, held_out: bool = False) -> "Iterator[dict[str, Any]]":
-    """Dialogues of the demo recipe, as lines of a data file; the embedded model knows no tools yet."""
-    from outrider.demo.recipe.mixture import examples, record
-
-    for example in examples(seed, held_out=held_out):
-        if example.kind != "story" and not example.tools:
-            yield record(example)

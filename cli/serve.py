@@ -70,6 +70,7 @@ def serve(
         requests_per_minute,
         trace_file,
     )
+    draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     arguments = [
         options.demo_if_none(model),
         f"--dtype={dtype}",

@@ -77,6 +77,7 @@ def speculation(
 
     if output is not None and not output.parent.is_dir():
         options.fail(f"--output {output}: there is no folder `{output.parent}`")
+    draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     counts = sorted(set(concurrency))
     try:
         bad = BadLines(data or Path("recipe"))

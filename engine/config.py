@@ -9,7 +9,7 @@ from outrider.speculative.tree import MAX_NODES
 
 BLOCK_SIZE = 32
 
-DEFAULT_SPECULATION = "off"  # of requests that say nothing, on a server that says nothing
+DEFAULT_SPECULATION = "auto"  # of requests that say nothing, on a server that says nothing
 
 # Measured on two cores: at 1.5 million parameters one thread is 1.4 times as fast as two, at 11 million two are 1.2 to
 # 1.7 times as fast as one.

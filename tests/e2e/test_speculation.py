@@ -104,7 +104,7 @@ def test_where_nobody_may_speculate_who_asks_is_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--speculation=eagle"], "default speculation `eagle` is none: .*`eagle` is not loaded: use one of `off`"),
+        (["--speculation=lookahead"], "default speculation `lookahead` is none: .* is not loaded: use one of `off`"),
         (["--speculation=off,ngram"], "`off` stands alone"),
         (["--speculation=prediction"], "must not name `prediction`"),
         (["--speculation-max-tokens=65"], "speculation_max_tokens must lie between 0 and 64"),

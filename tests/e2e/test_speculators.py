@@ -47,9 +47,10 @@ def test_requests_may_name_what_is_loaded(folders) -> None:
 
             assert plain == content
             assert figures[method]["num_draft_tokens"] > 0
-        assert [(plain, True)] * 2 == [
-            (content, "draft" in figures) for content, figures in (ask({"methods": list(folders)}), ask("auto"))
-        ]
+        content, figures = ask({"methods": list(folders)})
+        assert plain == content
+        assert figures
+        assert plain == ask("auto")[0]  # which of them are worth asking is for it to find out
         with pytest.raises(openai.BadRequestError, match="`suffix`, `medusa`, `draft`, `eagle`"):
             ask("lookahead")
     status, output = server.stop()

@@ -50,12 +50,12 @@ def test_n_answers_have_seeds_that_follow(llm) -> None:
 
 def test_conversations_are_rendered_by_the_template(llm) -> None:
     """And a stop string cuts the answer before it."""
-    conversation = [{"role": "user", "content": "Repeat this text: one two three four"}]
+    conversation = [{"role": "user", "content": "Copy this text exactly: the old mill by the river"}]
     (plain,) = llm.chat([conversation], SamplingParams(max_tokens=20, temperature=0))
-    (cut,) = llm.chat([conversation], SamplingParams(max_tokens=20, temperature=0, stop=["three"], logprobs=0))
+    (cut,) = llm.chat([conversation], SamplingParams(max_tokens=20, temperature=0, stop=["mill"], logprobs=0))
 
-    assert "three" in plain.answers[0].text
-    assert cut.answers[0].text == plain.answers[0].text.partition("three")[0]
+    assert "mill" in plain.answers[0].text
+    assert cut.answers[0].text == plain.answers[0].text.partition("mill")[0]
     assert cut.answers[0].finish_reason == FinishReason.STOP
     assert len(cut.answers[0].logprobs) == len(cut.answers[0].token_ids)
 
