@@ -1,6 +1,7 @@
 """Speculators that a server is started with: requests may name them, and no token changes."""
 
 import subprocess
+from collections.abc import Iterator
 
 import openai
 import pytest
@@ -30,9 +31,17 @@ def folders(tmp_path_factory) -> dict[str, str]:
     return write_speculators(target_path(), tmp_path_factory.mktemp("speculators"))
 
 
-def test_requests_may_name_what_is_loaded(folders) -> None:
-    """Alone, in company and by `auto`; the log names them, and so does a refusal."""
+@pytest.fixture
+def server(folders) -> Iterator[Server]:
+    """With all of them; it ends whatever becomes of the test."""
     server = Server("--threads", "1", *(f"--{method}={folder}" for method, folder in folders.items()))
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+def test_requests_may_name_what_is_loaded(server, folders) -> None:
+    """Alone, in company and by `auto`; the log names them, and so does a refusal."""
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client:
 
         def ask(speculation: object) -> tuple[str, dict]:

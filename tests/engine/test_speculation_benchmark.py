@@ -192,7 +192,10 @@ def test_the_command_measures_the_recipe_by_itself(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--method", "ngram+eagle"], "--method ngram+eagle: `eagle` is not loaded: use auto, or of grammar, "),
+        (
+            ["--method", "ngram+lookahead"],
+            "--method ngram+lookahead: `lookahead` is not loaded: use auto, or of grammar, ",
+        ),
         (["--emulate", "0"], "--emulate 0: milliseconds must be above 0"),
         (["--emulate", "llama-9b"], "there is no shape `llama-9b`"),
         (["--data", "nowhere.jsonl"], "nowhere.jsonl"),
