@@ -78,7 +78,7 @@ def test_speculators_fit_the_target_and_guess_held_out_text(target: Target) -> N
     """They are refused where they do not fit. On a few prompts of each kind; the cards have the figures of many."""
     folders = [speculator_path(kind) for kind in KINDS]
     drafters, taps = load_drafters(target, *folders, 4)
-    prompts = [Reader(target.tokenizer).parse_prompt(line) for line in held_out_records(4)]
+    prompts = [Reader(target.tokenizer).parse_prompt(line) for line in held_out_records(2)]
 
     table = evaluation.measure(target, drafters, prompts, tap_layers=taps)
     emitted = {name.split()[0]: evaluation.overall(kinds).per_step for name, kinds in table.items()}
