@@ -85,9 +85,8 @@ class Drafting:
         for name, proposer in self._proposers.items():
             asking = self._asking(name, drafted, batch, hoped)
             for key, draft in self._propose(name, proposer, asking).items():
-                if (
-                    draft.token_ids or name not in self._observers
-                ):  # else it only lacks features: no fault of its guesses
+                # One that reads features may lack them yet: that is no fault of its guesses.
+                if draft.token_ids or name not in self._observers:
                     asked[key].append(name)
                 if draft.token_ids:
                     offers[key][name] = draft

@@ -225,9 +225,9 @@ static void draw_several(float *logit, int64_t vocab_size, const struct draw *d,
         if (next.token == NONE) break;
         forbidden[found] = logit[next.token];
         logit[next.token] = -INFINITY;
-        /* Values of one draw count from its own leader, which falls when that is drawn. */
-        values[found] = next.value;
+        values[found] = 0.0f;
         if (d->temperature != 0.0f) {
+            /* Anew from the first leader: a draw's own value counts from its leader, which falls when that is drawn. */
             uint32_t word[WORDS];
             philox((uint32_t)(next.token / WORDS), &(struct stream){d->seed, (uint64_t)d->position}, word);
             values[found] = (forbidden[found] - best.value) / d->temperature + gumbel(word[next.token % WORDS]);

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedToken
 from outrider.demo import target_path
 from outrider.demo.recipe import extraction, tools
 from outrider.demo.recipe.conversation import MARKS, ROLE_TOKENS, SPECIAL_TOKENS, Example
-from outrider.demo.recipe.mixture import examples, only, record
-from outrider.demo.recipe.tokenizer import CHAT_TEMPLATE, encode_example
+from outrider.demo.recipe.mixture import only, record
+from outrider.demo.recipe.tokenizer import CHAT_TEMPLATE
 
 HELD_OUT_SEED = 77_777
 
@@ -94,13 +94,6 @@ def test_special_tokens_are_single_ids(tokenizer: PreTrainedTokenizerFast) -> No
     assert [[index] for index in range(len(SPECIAL_TOKENS) + len(MARKS))] == ids
 
 
-def test_a_client_sees_thoughts_and_calls(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Decoding drops roles and ends, not the marks that a parser needs."""
-    text = '<think>Hm.</think><tool_call>{"name":"f","arguments":{}}</tool_call>'
-
-    assert text == tokenizer.decode(tokenizer.encode(f"{text}<|end|>"), skip_special_tokens=True)
-
-
 def test_plain_text_is_encoded_with_a_beginning(tokenizer: PreTrainedTokenizerFast) -> None:
     """A completion starts like the texts in training."""
     assert tokenizer.bos_token_id == tokenizer.encode("Once upon a time")[0]
@@ -129,31 +122,6 @@ def test_the_template_opens_the_assistants_turn(tokenizer: PreTrainedTokenizerFa
     rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     assert rendered == "<|begin|><|user|>Hi!<|end|><|assistant|>"
-
-
-def test_training_saw_what_the_template_renders(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Training builds its ids by hand; they are those of the chat template."""
-    chats = [example for example in itertools.islice(examples(5), 300) if example.kind != "story"]
-
-    for example in chats:
-        rendered = tokenizer.apply_chat_template(
-            record(example)["messages"], tools=list(example.tools) or None, tokenize=False
-        )
-
-        assert tokenizer.encode(rendered, add_special_tokens=False) == encode_example(tokenizer, example).token_ids
-
-
-def test_calls_in_a_message_render_as_the_model_writes_them(tokenizer: PreTrainedTokenizerFast) -> None:
-    """OpenAI's `tool_calls`, with arguments as text or as an object."""
-    call = {"name": "get_weather", "arguments": {"city": "Oslo"}}
-    as_text = {"name": "get_weather", "arguments": json.dumps(call["arguments"], separators=(",", ":"))}
-    for function in (call, as_text):
-        messages = [{"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]}]
-
-        assert (
-            tokenizer.apply_chat_template(messages, tokenize=False)
-            == f"<|begin|><|assistant|>{tools.written_call(call['name'], call['arguments'])}<|end|>"
-        )
 
 
 def test_the_saved_template_is_the_one_in_the_code(tokenizer: PreTrainedTokenizerFast) -> None:
