@@ -232,6 +232,10 @@ class EngineCore:
             peak_resident_bytes=peak_resident_bytes(),
         )
 
+    def check_integrity(self) -> None:
+        """Asserts that no block is lost and that every request's records agree."""
+        self.scheduler.check_integrity()
+
     def _end_late(self, now: float) -> list[TokenDelta]:
         """Ends the requests whose time is over, with what they have, and frees what they held before the step."""
         late = [
