@@ -12,6 +12,7 @@ from outrider.engine.config import DEFAULT_SPECULATION
 
 if TYPE_CHECKING:
     from outrider.gateway.config import GatewayConfig
+    from outrider.gateway.replica import EnginePlace
     from outrider.gateway.state import Gateway
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -19,6 +20,8 @@ Port = Annotated[int, typer.Option(help="Port to listen on.")]
 ServedModelName = Annotated[str | None, typer.Option(help="The model's name for clients; the folder's name.")]
 ApiKey = Annotated[str | None, typer.Option(envvar="OUTRIDER_API_KEY", help="Key that clients must send.")]
 RequestsPerMinute = Annotated[int | None, typer.Option(help="Limit for all clients together.")]
+DrainTimeout = Annotated[float, typer.Option(help="Seconds that running requests may go on after a signal to stop.")]
+StallTimeout = Annotated[float, typer.Option(help="Seconds without a sign of life after which a busy engine is lost.")]
 TraceFile = Annotated[Path | None, typer.Option(help="Append each span to this file, one JSON object a line.")]
 LogLevel = Annotated[options.LogLevel, typer.Option(help="How much is logged.")]
 
@@ -41,6 +44,9 @@ def serve(
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Engines to start, each with a copy of the model.")] = 1,
+    drain_timeout: DrainTimeout = 10.0,
+    stall_timeout: StallTimeout = 60.0,
     revision: options.Revision = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -62,6 +68,8 @@ def serve(
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
+    from outrider.gateway.replica import EnginePlace
+
     config = _gateway_config(
         host,
         port,
@@ -69,6 +77,8 @@ def serve(
         api_key,
         requests_per_minute,
         trace_file,
+        drain_timeout,
+        stall_timeout,
     )
     draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     arguments = [
@@ -92,24 +102,33 @@ def serve(
         *([] if eagle is None else [f"--eagle={eagle}"]),
         *([] if medusa is None else [f"--medusa={medusa}"]),
     ]
-    _run(config, log_level, engine_arguments=arguments)
+    _run(config, log_level, [EnginePlace(tuple(arguments))] * replicas)
 
 
 def gateway(
-    engine: Annotated[str, typer.Option(help="Where the engine listens: unix:/path.")],
+    engine: Annotated[list[str], typer.Option(help="Where an engine listens: unix:/path. Repeat for several.")],
     host: Host = "127.0.0.1",
     port: Port = 8000,
     served_model_name: ServedModelName = None,
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
+    drain_timeout: DrainTimeout = 10.0,
+    stall_timeout: StallTimeout = 60.0,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
-    """Serve HTTP for an engine that runs already."""
-    if not engine.startswith("unix:"):
-        options.fail(f"--engine {engine} is not an address: write unix:/path")
-    config = _gateway_config(host, port, served_model_name, api_key, requests_per_minute, trace_file)
-    _run(config, log_level, engine_path=engine.removeprefix("unix:"))
+    """Serve HTTP for engines that run already."""
+    from outrider.gateway.replica import EnginePlace
+
+    for address in engine:
+        if not address.startswith("unix:"):
+            options.fail(f"--engine {address} is not an address: write unix:/path")
+        if engine.count(address) > 1:
+            options.fail(f"--engine {address} is given twice: name each engine once")
+    config = _gateway_config(
+        host, port, served_model_name, api_key, requests_per_minute, trace_file, drain_timeout, stall_timeout
+    )
+    _run(config, log_level, [EnginePlace(path=address.removeprefix("unix:")) for address in engine])
 
 
 def _gateway_config(
@@ -119,22 +138,22 @@ def _gateway_config(
     api_key: str | None,
     requests_per_minute: int | None,
     trace_file: Path | None,
+    drain_seconds: float,
+    stall_seconds: float,
 ) -> "GatewayConfig":
     from outrider.gateway.config import GatewayConfig
 
     try:
-        return GatewayConfig(host, port, model_name, api_key, requests_per_minute, trace_file)
+        return GatewayConfig(
+            *(host, port, model_name, api_key, requests_per_minute, trace_file),
+            drain_seconds=drain_seconds,
+            stall_seconds=stall_seconds,
+        )
     except ValueError as error:
         options.fail(str(error))
 
 
-def _run(
-    config: "GatewayConfig",
-    log_level: options.LogLevel,
-    *,
-    engine_arguments: list[str] | None = None,
-    engine_path: str = "",
-) -> None:
+def _run(config: "GatewayConfig", log_level: options.LogLevel, engines: "list[EnginePlace]") -> None:
     import uvloop
 
     from outrider.gateway.process import StartError, bind, run_gateway
@@ -150,16 +169,15 @@ def _run(
         def on_ready(gateway: "Gateway") -> None:
             typer.echo(_banner(url, gateway))
 
-        stats = uvloop.run(
-            run_gateway(config, listener, engine_arguments=engine_arguments, engine_path=engine_path, on_ready=on_ready)
-        )
+        stats = uvloop.run(run_gateway(config, listener, engines=engines, on_ready=on_ready))
     except StartError as error:
         if str(error):
             options.fail(str(error))
         raise typer.Exit(1) from error
-    if stats is not None:
+    if stats:
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        typer.echo(f"Stopped. Peak memory: gateway {own:.0f} MiB, engine {stats.peak_resident_bytes / 2**20:.0f} MiB")
+        theirs = ", ".join(f"engine {one.peak_resident_bytes / 2**20:.0f} MiB" for one in stats)
+        typer.echo(f"Stopped. Peak memory: gateway {own:.0f} MiB, {theirs}")
 
 
 def _banner(url: str, gateway: "Gateway") -> str:

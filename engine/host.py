@@ -144,6 +144,6 @@ class EngineHost:
             logger.exception("a step failed; its requests end with an error")
             problem = "the engine failed in the middle of the request"
             return [
-                TokenDelta(request_id, [], finish_reason=FinishReason.ERROR, error=problem)
+                TokenDelta(request_id, [], finish_reason=FinishReason.ERROR, error=problem, is_engine_fault=True)
                 for request_id in self._core.abort_all()
             ]

@@ -20,6 +20,7 @@ from outrider.gateway.responses import (
 from outrider.gateway.state import Gateway
 from outrider.telemetry.figures import InferenceResult, MethodFigures
 from outrider.telemetry.figures import SpeculationFigures as DraftTotals
+from outrider.telemetry.tracing import InferenceTrace
 
 
 class Choices:
@@ -28,10 +29,10 @@ class Choices:
     Leaving the iteration early, by an error or a cancelled task, aborts what still runs.
     """
 
-    def __init__(self, gateway: Gateway, admitted: Admitted, arrived: float) -> None:
+    def __init__(self, gateway: Gateway, admitted: Admitted, arrived: float, trace: InferenceTrace) -> None:
         self.id = admitted.submits[0].request_id
         self.echo = admitted.echo  # what every text begins with
-        self.generations = [Generation(gateway, admitted, index) for index in range(len(admitted.submits))]
+        self.generations = [Generation(gateway, admitted, index, trace) for index in range(len(admitted.submits))]
         self._gateway = gateway
         self._admitted = admitted
         self._arrived = arrived

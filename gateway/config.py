@@ -20,6 +20,8 @@ class GatewayConfig:
     body_seconds: float = 30.0  # a body that takes longer to arrive is given up
     stalled_reader_seconds: float = 60.0  # a client that reads nothing for so long is dropped
     drain_seconds: float = 10.0  # how long running requests may go on after a signal to stop
+    stall_seconds: float = 60.0  # an engine that has requests and says nothing for so long is given up
+    failover_seconds: float = 120.0  # how long a request that lost its engine waits for another
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -28,5 +30,10 @@ class GatewayConfig:
             raise ValueError(
                 f"requests_per_minute must lie between 1 and {MAX_REQUESTS_PER_MINUTE}, not {self.requests_per_minute}"
             )
+        for name in ("drain_seconds", "stall_seconds", "failover_seconds"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a number of seconds from 0 on, not {getattr(self, name)}")
+        if self.stall_seconds == 0:
+            raise ValueError("stall_seconds must be above 0: every engine is silent for a moment")
         if self.api_key is not None and not self.api_key:
             raise ValueError("api_key must not be empty")

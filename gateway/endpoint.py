@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from outrider.gateway.admission import admit, request_attributes
 from outrider.gateway.choices import Choices
-from outrider.gateway.errors import ApiError, invalid, rate_limited, unavailable, unknown_model
+from outrider.gateway.errors import ApiError, draining, invalid, rate_limited, unknown_model
 from outrider.gateway.generation import Piece, joined
 from outrider.gateway.limits import rate_headers
 from outrider.gateway.requests import ChatRequest, CompletionRequest, parse_request
@@ -80,7 +80,7 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
     # Not the x-request-id, which a client may send twice.
     response_id = f"{endpoint.id_prefix}-{secrets.token_hex(12)}"
     admitted = await admit(gateway, parsed, response_id)
-    choices = Choices(gateway, admitted, state.arrived)
+    choices = Choices(gateway, admitted, state.arrived, state.inference)
     answer = _Answer(gateway, state, endpoint, parsed, choices)
     error_type: str | None = None
     try:
@@ -239,7 +239,7 @@ class _EventWriter:
 def _check_gate(gateway: Gateway, state: RequestState) -> None:
     """Draining and the rate limit, before anything is read."""
     if gateway.is_draining:
-        raise unavailable("The server is shutting down: send the request to another one")
+        raise draining("The server is shutting down: send the request again")
     if gateway.limit is not None:
         decision = gateway.limit.take(time.monotonic())
         state.headers.update(rate_headers(gateway.limit, decision))

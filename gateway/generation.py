@@ -9,8 +9,11 @@ from outrider.engine.answer_text import AnswerText
 from outrider.engine.protocol import FinishReason as EngineFinishReason
 from outrider.engine.protocol import RequestFigures, TokenDelta, TokenLogprobs
 from outrider.gateway.admission import Admitted
+from outrider.gateway.replicas import Resume
 from outrider.gateway.responses import FinishReason, TokenLogprob, TopLogprob
 from outrider.gateway.state import Gateway
+from outrider.telemetry import names
+from outrider.telemetry.tracing import InferenceTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,14 @@ class Generation:
     Leaving the iteration early, by an error or a cancelled task, aborts it in the engine.
     """
 
-    def __init__(self, gateway: Gateway, admitted: Admitted, index: int) -> None:
+    def __init__(self, gateway: Gateway, admitted: Admitted, index: int, trace: InferenceTrace) -> None:
         self.index = index
         self.first_token: float | None = None  # monotonic seconds
         self.finished: float | None = None
         self.figures: RequestFigures | None = None
         self.total_logprob = 0.0  # of its tokens, where log-probabilities were asked for
         self._gateway = gateway
+        self._trace = trace
         self._admitted = admitted
         self._submit = admitted.submits[index]
         self._prompt_logprobs: list[TokenLogprobs] = []
@@ -92,7 +96,7 @@ class Generation:
         Raises:
             ApiError: the engine failed the request.
         """
-        async with aclosing(self._gateway.engine.generate(self._submit, self._admitted.grammar)) as deltas:
+        async with aclosing(self._generate()) as deltas:
             async for delta in deltas:
                 if delta.figures is not None:
                     self.figures = delta.figures
@@ -106,6 +110,22 @@ class Generation:
                     self._gateway.engine.abort(self._submit.request_id)
                 yield piece
         yield Piece(self.index, finish_reason=self.finish_reason)
+
+    def _generate(self) -> AsyncGenerator[TokenDelta]:
+        return self._gateway.engine.generate(self._submit, self._admitted.grammar, self._note_resume)
+
+    def _note_resume(self, resume: Resume) -> None:
+        self._gateway.metrics.count_resumed(resume.reason)
+        self._trace.event(
+            names.RESUMED_EVENT,
+            {
+                names.RESUMED_REASON: resume.reason,
+                names.RESUMED_FROM: resume.lost,
+                names.RESUMED_ON: resume.engine,
+                names.RESUMED_OUTPUT_TOKENS: resume.num_output_tokens,
+                names.RESUMED_SECONDS: resume.seconds,
+            },
+        )
 
     def _add(self, delta: TokenDelta) -> Piece:
         """What a delta adds."""

@@ -3,7 +3,7 @@
 import msgspec
 from aiohttp import web
 
-from outrider.gateway.errors import unavailable, unknown_model
+from outrider.gateway.errors import draining, unavailable, unknown_model
 from outrider.gateway.responses import Model, ModelList
 from outrider.gateway.state import GATEWAY, Gateway
 
@@ -23,9 +23,9 @@ async def model(request: web.Request) -> web.Response:
 
 
 async def health(request: web.Request) -> web.Response:
-    """GET /health: 200 while the engine is connected, else 503."""
+    """GET /health: 200 while an engine is connected, else 503."""
     if not request.app[GATEWAY].engine.is_connected:
-        raise unavailable("The engine is not connected")
+        raise unavailable("No engine is connected")
     return web.Response()
 
 
@@ -33,7 +33,7 @@ async def ready(request: web.Request) -> web.Response:
     """GET /ready: 200 when requests should be sent here; 503 while draining."""
     gateway = request.app[GATEWAY]
     if gateway.is_draining:
-        raise unavailable("The server is shutting down")
+        raise draining("The server is shutting down")
     return await health(request)
 
 

@@ -44,6 +44,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             server_port=port,
         )
     request[REQUEST_STATE] = state
+    gateway.begin_request()
     try:
         response = await handler(request)
     except (asyncio.CancelledError, ConnectionResetError) as error:
@@ -55,6 +56,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         gateway.metrics.observe_request(route=route, status=500)
         state.trace.end(500, OTHER)
         raise
+    finally:
+        gateway.end_request()
     gateway.metrics.observe_request(route=route, status=response.status)
     state.trace.end(response.status, state.error_type)
     return response

@@ -1,5 +1,6 @@
 """What every handler of the gateway shares, made once at start and taken down in reverse."""
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 
@@ -8,8 +9,8 @@ from aiohttp import web
 from outrider.engine.protocol import EngineStats
 from outrider.engine.tokenizer import Tokenizer
 from outrider.gateway.config import GatewayConfig
-from outrider.gateway.engine_link import EngineLink
 from outrider.gateway.limits import RequestLimit
+from outrider.gateway.replicas import Replicas
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.engine_totals import EngineLevels, EngineTotals
 from outrider.telemetry.metrics import Metrics
@@ -18,11 +19,17 @@ from outrider.telemetry.tracing import InferenceTrace, RequestTrace, Tracing
 
 @dataclass(slots=True)
 class Gateway:
-    """The parts of a running gateway. `is_draining` is written by the process that stops it, the rest never."""
+    """The parts of a running gateway, which are never replaced.
+
+    Attributes:
+        is_draining: Written by the process that stops it.
+        num_requests: Under way.
+        idle: Set while none is.
+    """
 
     config: GatewayConfig
     model_name: str
-    engine: EngineLink
+    engine: Replicas  # all of them, as one
     tokenizer: Tokenizer
     compiler: Compiler
     tracing: Tracing
@@ -30,6 +37,22 @@ class Gateway:
     limit: RequestLimit | None
     started: int = field(default_factory=lambda: int(time.time()))
     is_draining: bool = False
+    num_requests: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.idle.set()
+
+    def begin_request(self) -> None:
+        """A request came in."""
+        self.num_requests += 1
+        self.idle.clear()
+
+    def end_request(self) -> None:
+        """A request has its answer, or its client is gone."""
+        self.num_requests -= 1
+        if not self.num_requests:
+            self.idle.set()
 
 
 @dataclass(slots=True)
@@ -49,7 +72,7 @@ GATEWAY = web.AppKey("gateway", Gateway)
 REQUEST_STATE = web.RequestKey("request_state", RequestState)
 
 
-def record_engine_stats(metrics: Metrics, stats: EngineStats) -> None:
+def record_engine_stats(metrics: Metrics, stats: EngineStats, engine: str = "engine-0") -> None:
     """Hands an engine's own figures to the metrics."""
     levels = EngineLevels(
         running=stats.num_running,
@@ -73,4 +96,4 @@ def record_engine_stats(metrics: Metrics, stats: EngineStats) -> None:
         dropped_drafts=stats.dropped_drafts,
         tokens_by_origin=stats.token_origins,
     )
-    metrics.set_engine_stats("engine-0", levels, totals)
+    metrics.set_engine_stats(engine, levels, totals)

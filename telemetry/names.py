@@ -72,6 +72,12 @@ GRAMMAR_COMPILE_MS = "outrider.grammar.compile_ms"
 GRAMMAR_CACHE_HIT = "outrider.grammar.cache_hit"
 
 SPEC_DROPPED_EVENT = "outrider.spec.dropped"
+RESUMED_EVENT = "outrider.resumed"
+RESUMED_REASON = "outrider.resumed.reason"
+RESUMED_FROM = "outrider.resumed.from"
+RESUMED_ON = "outrider.resumed.on"
+RESUMED_OUTPUT_TOKENS = "outrider.resumed.output_tokens"
+RESUMED_SECONDS = "outrider.resumed.seconds"
 FIRST_TOKEN_EVENT = "outrider.first_token"  # noqa: S105, a token of text
 
 # `error.type` stays low in cardinality: these, an HTTP status, or OTHER.

@@ -126,6 +126,11 @@ class InferenceTrace:
     def __repr__(self) -> str:
         return f"InferenceTrace({'off or ended' if self._span is None else 'open'})"
 
+    def event(self, name: str, attributes: Attributes | None = None) -> None:
+        """Marks something that happens now."""
+        if self._span is not None:
+            self._span.add_event(name, sendable(attributes or {}))
+
     def first_token(self) -> None:
         """Marks the first token, once; when streaming, its time since the span's start is the time to first chunk."""
         if self._span is None or self._has_token:

@@ -19,7 +19,7 @@ from outrider.engine.protocol import (
     Submit,
     TokenDelta,
 )
-from outrider.gateway.engine_link import EngineLink
+from outrider.gateway.engine_link import EngineFailedError, EngineLink, Failure
 from outrider.gateway.errors import ApiError
 from outrider.structured.constraint import CompiledGrammar
 
@@ -174,7 +174,7 @@ async def test_a_request_that_the_engine_fails_raises_its_reason(linked) -> None
     assert 500 == caught.value.status
 
 
-async def test_a_lost_engine_ends_every_request_with_503(linked) -> None:
+async def test_a_lost_engine_fails_every_request(linked) -> None:
     """Those that run and those that come."""
 
     async def script(websocket, command) -> None:
@@ -183,9 +183,9 @@ async def test_a_lost_engine_ends_every_request_with_503(linked) -> None:
     _, link = await linked(script)
 
     for _ in range(2):
-        with pytest.raises(ApiError, match="send") as caught:
+        with pytest.raises(EngineFailedError) as caught:
             await collect(link)
-        assert 503 == caught.value.status
+        assert Failure.LOST is caught.value.failure
     await link.wait_lost()
     assert not link.is_connected
 

@@ -5,6 +5,7 @@ async with null_gateway(tmp_path) as server:
 """
 
 import functools
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +21,8 @@ from outrider.engine.tokenizer import Tokenizer
 from outrider.engine.transport import EngineServer
 from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
-from outrider.gateway.engine_link import EngineLink
+from outrider.gateway.replica import EnginePlace
+from outrider.gateway.replicas import Replicas
 from outrider.gateway.state import Gateway, record_engine_stats
 from outrider.structured.constraint import CompiledGrammar, Constraint
 from outrider.telemetry.metrics import Metrics
@@ -62,14 +64,25 @@ class NullEngine:
             await server.start(listener.dup())
         return cls(core, server, path)
 
+    def tear(self) -> None:
+        """Breaks its connections off, as the end of its process would; it can be connected to again at once."""
+        assert self.server._runner is not None
+        for connection in self.server._runner.server.connections:
+            connection.transport.abort()
+
+    def vanish(self) -> None:
+        """Breaks off, and cannot be connected to any more."""
+        Path(self.path).unlink()
+        self.tear()
+
 
 @dataclass
 class NullGateway:
-    """A running gateway and its engine."""
+    """A running gateway and its engines."""
 
     url: str
     gateway: Gateway
-    engine: NullEngine
+    engines: list[NullEngine]
     session: aiohttp.ClientSession
 
     async def post(self, path: str, **body: object) -> tuple[int, dict]:
@@ -83,22 +96,57 @@ class NullGateway:
         assert 200 == status, answer
         return answer["choices"][0]["text"]
 
+    async def stream(self, prompt: str, **body: object) -> list[dict]:
+        """The events of a streamed completion, `[DONE]` left out."""
+        asked = {"model": MODEL, "prompt": prompt, "stream": True, **body}
+        async with self.session.post(f"{self.url}/v1/completions", json=asked) as response:
+            assert 200 == response.status, await response.text()
+            lines = [line async for line in response.content if line.startswith(b"data: ")]
+        assert b"data: [DONE]\n" == lines.pop()
+        return [json.loads(line[len(b"data: ") :]) for line in lines]
+
+    def expected(self, prompt: str, seed: int, num_tokens: int) -> str:
+        """What an answer must say, however often it was moved."""
+        start = len(demo_tokenizer().encode(prompt))
+        core = self.engines[0].core
+        return demo_tokenizer().decode([core.token(seed, start + place) for place in range(num_tokens)])
+
+
+def text_of(events: list[dict]) -> str:
+    """What the events of a completion's stream say together."""
+    return "".join(event["choices"][0]["text"] for event in events)
+
 
 @asynccontextmanager
 async def null_gateway(
-    folder: Path, config: GatewayConfig | None = None, *, tracing: Tracing | None = None, **engine_options: float
+    folder: Path,
+    config: GatewayConfig | None = None,
+    *,
+    num_engines: int = 1,
+    tracing: Tracing | None = None,
+    **engine_options: float,
 ) -> AsyncIterator[NullGateway]:
     """A gateway on a free port; `engine_options` are those of `NullCore`, `step_seconds` say."""
+    config = config or GatewayConfig()
     async with AsyncExitStack() as stack:
-        engine = await NullEngine.start(str(folder / "engine.sock"), **engine_options)
-        stack.push_async_callback(engine.server.close)
+        paths = [str(folder / f"{index}.sock") for index in range(num_engines)]
+        engines = [await NullEngine.start(path, **engine_options) for path in paths]
+        for engine in engines:
+            stack.push_async_callback(engine.server.close)
         metrics = Metrics(routes=ROUTES, models=[MODEL])
-        link = await EngineLink.connect(engine.path, lambda stats: record_engine_stats(metrics, stats))
-        stack.push_async_callback(link.close)
+        replicas = Replicas(
+            [EnginePlace(path=engine.path) for engine in engines],
+            stall_seconds=config.stall_seconds,
+            failover_seconds=config.failover_seconds,
+            on_stats=lambda name, stats: record_engine_stats(metrics, stats, name),
+            on_lost=metrics.remove_engine,
+        )
+        stack.push_async_callback(replicas.close)
+        await replicas.start()
         gateway = Gateway(
-            config=config or GatewayConfig(),
+            config=config,
             model_name=MODEL,
-            engine=link,
+            engine=replicas,
             tokenizer=demo_tokenizer(),
             compiler=InstantCompiler(),
             tracing=tracing or Tracing(),
@@ -110,4 +158,4 @@ async def null_gateway(
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        yield NullGateway(f"http://127.0.0.1:{runner.addresses[0][1]}", gateway, engine, session)
+        yield NullGateway(f"http://127.0.0.1:{runner.addresses[0][1]}", gateway, engines, session)
