@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from outrider.gateway import info
+from outrider.gateway import info, playground
 from outrider.gateway.chat import chat_completions
 from outrider.gateway.completions import completions
 from outrider.gateway.middleware import add_headers, answer_errors, authenticate, observe
@@ -18,6 +18,8 @@ ROUTES = {
     "/health": ("GET", info.health),
     "/ready": ("GET", info.ready),
     "/metrics": ("GET", info.metrics),
+    playground.EVENTS_PATH: ("GET", playground.events),
+    **dict.fromkeys(sorted(playground.FILE_PATHS), ("GET", playground.file)),
 }
 
 
