@@ -11,6 +11,7 @@ from outrider.engine.tokenizer import Tokenizer
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.limits import RequestLimit
 from outrider.gateway.replicas import Replicas
+from outrider.structured.checker import Checker
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.engine_totals import EngineLevels, EngineTotals
 from outrider.telemetry.metrics import Metrics
@@ -35,6 +36,7 @@ class Gateway:
     tracing: Tracing
     metrics: Metrics
     limit: RequestLimit | None
+    checker: Checker = field(default_factory=Checker)
     started: int = field(default_factory=lambda: int(time.time()))
     is_draining: bool = False
     num_requests: int = 0
