@@ -122,7 +122,7 @@ async def _overhead(
 ) -> Overhead:
     requests = [_request(text, is_stream=is_stream) for text, _ in prompts]
     client = _Client(port, requests, is_stream=is_stream)
-    link = await EngineLink.connect(path, lambda _: None)
+    link = await EngineLink.connect(path)
     direct = _Direct(link, [token_ids for _, token_ids in prompts])
     await _closed_loop(client.ask, min(1.0, seconds))  # whatever is done once is done
     rates, medians, highs, firsts, processor = [], [], [], [], []

@@ -6,7 +6,7 @@ An engine sends a frame for every step: one that has requests and is silent for 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from enum import StrEnum
 
 import aiohttp
@@ -57,7 +57,6 @@ class EngineLink:
         session: aiohttp.ClientSession,
         websocket: aiohttp.ClientWebSocketResponse,
         hello: Hello,
-        on_stats: Callable[[EngineStats], None],
         stall_seconds: float,
     ) -> None:
         self.hello = hello
@@ -68,7 +67,6 @@ class EngineLink:
         self.stats: EngineStats | None = None
         self._session = session
         self._websocket = websocket
-        self._on_stats = on_stats
         self._inboxes: dict[str, asyncio.Queue[TokenDelta | Exception]] = {}
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._grammar_keys: set[str] = set()  # grammars that the engine has
@@ -76,14 +74,11 @@ class EngineLink:
         self._tasks = (self._reader, asyncio.create_task(self._write()), asyncio.create_task(self._watch()))
 
     @classmethod
-    async def connect(
-        cls, unix_path: str, on_stats: Callable[[EngineStats], None], stall_seconds: float = 60.0
-    ) -> "EngineLink":
+    async def connect(cls, unix_path: str, stall_seconds: float = 60.0) -> "EngineLink":
         """Connects to an engine, and waits for it to load its model if it must.
 
         Args:
             unix_path: where it listens
-            on_stats: called with what each of its frames tells of it
             stall_seconds: an engine with requests is given up when it is silent for so long
 
         Raises:
@@ -105,7 +100,7 @@ class EngineLink:
         except BaseException:
             await session.close()
             raise
-        return cls(session, websocket, hello, on_stats, stall_seconds)
+        return cls(session, websocket, hello, stall_seconds)
 
     @property
     def is_connected(self) -> bool:
@@ -216,7 +211,6 @@ class EngineLink:
             raise TypeError(f"the engine sent {type(event).__name__} in the middle")
         self._heard = time.monotonic()
         self.stats = event.stats
-        self._on_stats(event.stats)
         for delta in event.deltas:
             inbox = self._inboxes.get(delta.request_id)
             if inbox is not None:

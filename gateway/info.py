@@ -5,7 +5,7 @@ from aiohttp import web
 
 from outrider.gateway.errors import draining, unavailable, unknown_model
 from outrider.gateway.responses import Model, ModelList
-from outrider.gateway.state import GATEWAY, Gateway
+from outrider.gateway.state import GATEWAY, Gateway, record_engine_stats
 
 
 async def models(request: web.Request) -> web.Response:
@@ -39,7 +39,10 @@ async def ready(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics, for Prometheus."""
-    body, content_type = request.app[GATEWAY].metrics.render(request.headers.get("Accept", ""))
+    gateway = request.app[GATEWAY]
+    for engine, stats in gateway.engine.stats.items():
+        record_engine_stats(gateway.metrics, stats, engine)
+    body, content_type = gateway.metrics.render(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from importlib import resources
 
 import msgspec
@@ -112,11 +112,11 @@ async def events(request: web.Request) -> web.StreamResponse:
             raise ConnectionResetError("the page stopped reading") from error
         if isinstance(message, ServerLevels):
             await asyncio.sleep(EVENT_SECONDS)
-        message = server_levels(gateway.engine.stats, time.monotonic())
+        message = server_levels(gateway.engine.stats.values(), time.monotonic())
     return response
 
 
-def server_levels(stats: Sequence[EngineStats], seconds: float) -> ServerLevels:
+def server_levels(stats: Collection[EngineStats], seconds: float) -> ServerLevels:
     """The engines' last words, added up, as the page shows them; zeros where none has said anything yet."""
     return ServerLevels(
         seconds=seconds,

@@ -21,7 +21,7 @@ from outrider.gateway.errors import draining
 from outrider.gateway.limits import RequestLimit
 from outrider.gateway.replica import EnginePlace, EngineStartError
 from outrider.gateway.replicas import Replicas
-from outrider.gateway.state import Gateway, record_engine_stats
+from outrider.gateway.state import Gateway, record_engine_end
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.metrics import Metrics
 from outrider.telemetry.tracing import Tracing
@@ -78,8 +78,7 @@ async def run_gateway(
             engines,
             stall_seconds=config.stall_seconds,
             failover_seconds=config.failover_seconds,
-            on_stats=lambda name, stats: record_engine_stats(metrics, stats, name),
-            on_lost=metrics.remove_engine,
+            on_lost=lambda name, stats: record_engine_end(metrics, name, stats),
         )
         stack.push_async_callback(replicas.close)
         if not await _start(replicas, stop):
@@ -102,7 +101,7 @@ async def run_gateway(
         if not stop.is_set():
             raise StartError("no engine is left, the last lines above may say why")
         await _drain(gateway)
-        return replicas.stats
+        return list(replicas.stats.values())
 
 
 async def _drain(gateway: Gateway) -> None:

@@ -56,8 +56,8 @@ class Replica:
         place: EnginePlace,
         *,
         stall_seconds: float,
-        on_stats: Callable[[str, EngineStats], None],
-        on_change: Callable[["Replica"], None],
+        on_change: Callable[[], None],
+        on_lost: Callable[[str, EngineStats | None], None],
     ) -> None:
         """Starts nothing yet.
 
@@ -65,8 +65,8 @@ class Replica:
             name: for logs, metrics and traces
             place: which engine it is
             stall_seconds: with requests and silent for so long, it is given up
-            on_stats: called with its name and what each of its frames tells of it
-            on_change: called when it is connected, lost, given up, or trusted again
+            on_change: called when it is connected, given up, or trusted again
+            on_lost: called with its name and its last figures when its connection has ended
         """
         self.name = name
         self.link: EngineLink | None = None
@@ -77,8 +77,8 @@ class Replica:
         self._prefixes = PrefixMemory()
         self._place = place
         self._stall_seconds = stall_seconds
-        self._on_stats = on_stats
         self._on_change = on_change
+        self._on_lost = on_lost
         self._process: EngineProcess | None = None
         self._connected = asyncio.Event()
         self._idle = asyncio.Event()
@@ -117,7 +117,7 @@ class Replica:
         was_closed = not self.breaker.pause
         self.breaker.succeed()
         if not was_closed:
-            self._on_change(self)
+            self._on_change()
 
     def fail(self, failure: Failure) -> None:
         """It failed a request; one of ours whose steps fail again and again is started anew."""
@@ -157,7 +157,7 @@ class Replica:
         self.breaker = Breaker()
         self._prefixes = PrefixMemory()
         self._connected.set()
-        self._on_change(self)
+        self._on_change()
         return link.hello
 
     async def run(self, hello: Hello) -> None:
@@ -173,7 +173,7 @@ class Replica:
                         logger.error("%s is given up: it failed to start %d times in a row", self.name, num_failures)
                         self.is_given_up = True
                         self._connected.set()  # nobody shall wait for it
-                        self._on_change(self)
+                        self._on_change()
                         return
                     pause = min(FIRST_PAUSE * 2 ** (num_failures - 1), LONGEST_PAUSE)
                     logger.warning("%s did not start: %s; again in %.1f s", self.name, error or "see above", pause)
@@ -215,9 +215,7 @@ class Replica:
             self._process = await EngineProcess.start(list(self._place.arguments))
             path = self._process.unix_path
         process = self._process
-        connecting = asyncio.create_task(
-            EngineLink.connect(path, lambda stats: self._on_stats(self.name, stats), self._stall_seconds)
-        )
+        connecting = asyncio.create_task(EngineLink.connect(path, self._stall_seconds))
         ended = None if process is None else asyncio.create_task(process.wait())
         try:
             await asyncio.wait(
@@ -239,7 +237,7 @@ class Replica:
         link, self.link = self.link, None
         if link is not None:
             self._connected.clear()
-            self._on_change(self)
+            self._on_lost(self.name, link.stats)
             await link.close()
         await self._stop_process()
 

@@ -44,8 +44,7 @@ class Replicas:
         *,
         stall_seconds: float = 60.0,
         failover_seconds: float = 120.0,
-        on_stats: Callable[[str, EngineStats], None],
-        on_lost: Callable[[str], None],
+        on_lost: Callable[[str, EngineStats | None], None],
     ) -> None:
         """Starts nothing yet.
 
@@ -53,16 +52,12 @@ class Replicas:
             places: of at least one engine
             stall_seconds: an engine with requests that is silent for so long is given up
             failover_seconds: how long a request that was running waits for an engine to go on with
-            on_stats: called with an engine's name and what each of its frames tells of it
-            on_lost: called with the name of an engine whose connection ended
+            on_lost: called with the name and the last figures of an engine whose connection has ended
         """
         self.replicas = tuple(
-            Replica(
-                f"engine-{index}", place, stall_seconds=stall_seconds, on_stats=on_stats, on_change=self._note_change
-            )
+            Replica(f"engine-{index}", place, stall_seconds=stall_seconds, on_change=self._note_change, on_lost=on_lost)
             for index, place in enumerate(places)
         )
-        self._on_lost = on_lost
         self._failover_seconds = failover_seconds
         self._running: dict[str, tuple[EngineLink, str]] = {}  # request id -> where it runs, and its id there
         self._tasks: list[asyncio.Task[None]] = []
@@ -77,10 +72,10 @@ class Replicas:
         return any(replica.link is not None and replica.link.is_connected for replica in self.replicas)
 
     @property
-    def stats(self) -> list[EngineStats]:
-        """The newest of each engine that is there."""
-        links = [replica.link for replica in self.replicas]
-        return [link.stats for link in links if link is not None and link.stats is not None]
+    def stats(self) -> dict[str, EngineStats]:
+        """The newest of each engine that is there, by its name."""
+        links = {replica.name: replica.link for replica in self.replicas}
+        return {name: link.stats for name, link in links.items() if link is not None and link.stats is not None}
 
     async def start(self) -> None:
         """Connects to the engines; returns when requests can be taken.
@@ -210,9 +205,7 @@ class Replicas:
         found = found[self._turn :] + found[: self._turn]
         return found[choose([replica.load(chain) for replica in found])]
 
-    def _note_change(self, replica: Replica) -> None:
-        if replica.link is None:
-            self._on_lost(replica.name)
+    def _note_change(self) -> None:
         if all(replica.is_given_up for replica in self.replicas):
             self._given_up.set()
         self._signal()

@@ -74,8 +74,15 @@ GATEWAY = web.AppKey("gateway", Gateway)
 REQUEST_STATE = web.RequestKey("request_state", RequestState)
 
 
+def record_engine_end(metrics: Metrics, engine: str, stats: EngineStats | None) -> None:
+    """Hands the last figures of an engine that is lost to the metrics: its counts stay, its levels go."""
+    if stats is not None:
+        record_engine_stats(metrics, stats, engine)
+    metrics.remove_engine(engine)
+
+
 def record_engine_stats(metrics: Metrics, stats: EngineStats, engine: str = "engine-0") -> None:
-    """Hands an engine's own figures to the metrics."""
+    """Hands an engine's own figures to the metrics: when somebody asks, for it costs more than an engine's frame."""
     levels = EngineLevels(
         running=stats.num_running,
         waiting=stats.num_waiting,

@@ -62,7 +62,7 @@ async def linked(tmp_path):
         await runner.setup()
         path = str(tmp_path / "engine.sock")
         await web.UnixSite(runner, path).start()
-        link = await EngineLink.connect(path, lambda stats: None)
+        link = await EngineLink.connect(path)
         opened.append((link, runner))
         return engine, link
 
@@ -193,4 +193,4 @@ async def test_a_lost_engine_fails_every_request(linked) -> None:
 async def test_nobody_there_is_an_oserror(tmp_path) -> None:
     """The caller turns it into one line."""
     with pytest.raises(OSError, match="no engine answers"):
-        await EngineLink.connect(str(tmp_path / "none.sock"), lambda stats: None)
+        await EngineLink.connect(str(tmp_path / "none.sock"))

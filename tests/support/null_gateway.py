@@ -23,7 +23,7 @@ from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.replica import EnginePlace
 from outrider.gateway.replicas import Replicas
-from outrider.gateway.state import Gateway, record_engine_stats
+from outrider.gateway.state import Gateway, record_engine_end
 from outrider.structured.constraint import CompiledGrammar, Constraint
 from outrider.telemetry.metrics import Metrics
 from outrider.telemetry.tracing import Tracing
@@ -138,8 +138,7 @@ async def null_gateway(
             [EnginePlace(path=engine.path) for engine in engines],
             stall_seconds=config.stall_seconds,
             failover_seconds=config.failover_seconds,
-            on_stats=lambda name, stats: record_engine_stats(metrics, stats, name),
-            on_lost=metrics.remove_engine,
+            on_lost=lambda name, stats: record_engine_end(metrics, name, stats),
         )
         stack.push_async_callback(replicas.close)
         await replicas.start()
