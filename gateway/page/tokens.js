@@ -16,7 +16,7 @@ export const ORIGINS = {
 };
 
 export const colourOf = (origin) => `origin-${Object.hasOwn(ORIGINS, origin) ? origin : "other"}`;
-const PER_FRAME = 200; // tokens
+const PER_FRAME = 100; // tokens
 
 const isDrawn = (origin) => origin === "target" || origin === "bonus";
 
