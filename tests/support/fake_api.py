@@ -34,7 +34,7 @@ ORIGINS = (
 )
 AUDIT = {
     "route": "validated",
-    "keywords": [
+    "findings": [
         {"pointer": "/type", "keyword": "type", "verdict": "enforced", "reason": "by the grammar"},
         {"pointer": "/not", "keyword": "not", "verdict": "validated", "reason": "checked at the end"},
         {
