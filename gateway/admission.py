@@ -279,11 +279,11 @@ async def _grammar(
     if response_format is None or response_format.type == "text":
         return None, None
     if response_format.type == "json_object":
-        constraint = Constraint(kind="json_object", schema=None)
+        constraint = Constraint("json_object")
     elif response_format.json_schema is None:
         raise invalid("`response_format.json_schema` is missing", "response_format.json_schema")
     else:
-        constraint = Constraint(kind="json_schema", schema=response_format.json_schema.schema)
+        constraint = Constraint("json_schema", response_format.json_schema.schema)
     started = time.monotonic()
     is_cached = gateway.compiler.is_cached(constraint)
     try:

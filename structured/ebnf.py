@@ -19,6 +19,7 @@ from outrider.structured.terminals import rules_of
 _MAX_INLINE: Final = 400  # characters of an expression before it becomes a rule of its own
 _EMPTY: Final = '""'
 _STRING: Final = {"type": "string"}
+_ESCAPES: Final = {ord("\\"): "\\\\", ord('"'): '\\"'} | {code: f"\\u{code:04x}" for code in range(32)}
 _LEAVES: Final = ("null", "boolean", "number", "string")
 
 
@@ -67,7 +68,7 @@ class _Grammar:
         if "anyOf" in schema:
             return self.rule(" | ".join(self.node(branch) for branch in schema["anyOf"]))
         if "enum" in schema:
-            return self.rule(" | ".join(_quoted(_compact(value)) for value in schema["enum"]))
+            return self.rule(" | ".join(quoted(_compact(value)) for value in schema["enum"]))
         return self.anything() if "type" not in schema else self.writers[schema["type"]](schema)
 
     def terminal(self, key: str, automaton: Automaton) -> str:
@@ -116,7 +117,7 @@ class _Grammar:
         largest = min(len(properties), len(properties) if most is None else most) if counts else 1
         tails = [self.further_properties(schema, count, least, most) for count in range(largest + 1)]
         for name, value in reversed(properties.items()):
-            item = f"{_quoted(_compact(name) + ':')} {self.node(value)}"
+            item = f"{quoted(_compact(name) + ':')} {self.node(value)}"
             advanced = [*tails[1:], None if counts else tails[-1]]
             tails = [
                 self.property(item if count == 0 else f'"," {item}', take, None if name in required else skip)
@@ -179,5 +180,6 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def quoted(text: str) -> str:
+    """The text as a literal."""
+    return '"' + text.translate(_ESCAPES) + '"'

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from outrider.structured.constraint import Kind
+
 HEADER_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 256 * 2**20
 
@@ -22,9 +24,10 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
-    """One schema, as JSON text."""
+    """One constraint: its kind and its value as JSON text."""
 
-    schema: bytes
+    kind: Kind
+    text: bytes
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):

@@ -14,6 +14,7 @@ MAX_PROPERTIES: Final = 5000
 MAX_OPTIONAL_PROPERTIES: Final = 100  # per object
 MAX_ENUM_VALUES: Final = 1000
 MAX_PATTERN_BYTES: Final = 2048
+MAX_GRAMMAR_BYTES: Final = 16 * 1024  # of EBNF or Lark
 MAX_REPETITION: Final = 256  # product of nested {m,n} bounds in a pattern
 MAX_PATTERN_SIZE: Final = 4096  # characters of a pattern with its repetitions written out
 MAX_EXCLUDED_CHARACTERS: Final = 400  # of declared names that additional ones must differ from

@@ -18,11 +18,11 @@ _MAX_SECONDS: Final = 0.2  # of compiling that an engine may repeat
 _MAX_PRODUCT: Final = 2**20  # rules times source bytes: about the length of the serialised form
 
 
-def pack(grammar: xgrammar.CompiledGrammar, source: str, seconds: float) -> tuple[str, bytes]:
+def pack(grammar: xgrammar.CompiledGrammar, source: xgrammar.Grammar, seconds: float) -> tuple[str, bytes]:
     """The backend to name and the data to send for a grammar that took `seconds` of CPU time to compile."""
-    num_rules = str(grammar.grammar).count(" ::= ")
-    if seconds < _MAX_SECONDS and num_rules * len(source) > _MAX_PRODUCT:
-        return SOURCE, zlib.compress(source.encode(), level=1)
+    text = str(source)
+    if seconds < _MAX_SECONDS and text.count(" ::= ") * len(text) > _MAX_PRODUCT:
+        return SOURCE, zlib.compress(source.serialize_json().encode(), level=1)
     return SERIALISED, zlib.compress(grammar.serialize_json().encode(), level=1)
 
 
@@ -38,6 +38,6 @@ def unpack(backend: str, data: bytes, info: xgrammar.TokenizerInfo) -> xgrammar.
         if backend == SERIALISED:
             return xgrammar.CompiledGrammar.deserialize_json(text, info)
         compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
-        return compiler.compile_grammar(xgrammar.Grammar.from_ebnf(text))
+        return compiler.compile_grammar(xgrammar.Grammar.deserialize_json(text))
     except (RuntimeError, UnicodeDecodeError, zlib.error) as error:
         raise GrammarError("the compiled grammar does not fit this engine's vocabulary") from error

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-import xgrammar
 from pydantic import BaseModel, Field
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from outrider.structured.backends import Backends
 from outrider.structured.constraint import CompiledGrammar, Constraint
 from outrider.structured.grammar import Grammar, GrammarLoader
 from outrider.structured.vocabulary import tokenizer_info
-from outrider.structured.worker import compile_schema
 
 SPECIAL = ["<|end|>", "<|turn|>"]
 ADDED = ["<think>", "</think>", "<tool_call>"]
@@ -74,26 +73,25 @@ def loader(vocabulary: Vocabulary) -> GrammarLoader:
 
 @pytest.fixture(scope="session")
 def compile_here(vocabulary: Vocabulary) -> Callable[[Any], CompiledGrammar]:
-    """Compile a schema without a process."""
+    """Compile a constraint, or a schema, without a process."""
     info = tokenizer_info(vocabulary.path, vocabulary.size, vocabulary.stop_token_ids)
-    compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
-
+    backends = Backends(info)
     done: dict[str, CompiledGrammar] = {}
 
-    def compile_schema_once(schema: Any) -> CompiledGrammar:
-        constraint = Constraint("json_schema", schema)
+    def compile_once(wanted: Any) -> CompiledGrammar:
+        constraint = wanted if isinstance(wanted, Constraint) else Constraint("json_schema", wanted)
         key = constraint.key
         if key not in done:
-            compiled, _ = compile_schema(compiler, constraint.text)
+            compiled = backends.compile(constraint.kind, constraint.text)
             done[key] = CompiledGrammar(key, compiled.backend, compiled.data)
         return done[key]
 
-    return compile_schema_once
+    return compile_once
 
 
 @pytest.fixture(scope="session")
 def grammar_of(loader: GrammarLoader, compile_here: Callable[[Any], CompiledGrammar]) -> Callable[[Any], Grammar]:
-    """A fresh grammar for a schema."""
+    """A fresh grammar for a schema or a constraint."""
 
     def grammar(schema: Any) -> Grammar:
         compiled = compile_here(schema)
