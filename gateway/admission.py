@@ -13,15 +13,15 @@ import msgspec
 from outrider.engine.errors import RequestError
 from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
 from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
+from outrider.gateway.forms import Form, form_of
 from outrider.gateway.requests import (
     ChatRequest,
     CompletionRequest,
-    ResponseFormat,
     SpeculationOptions,
     refuse_unsupported,
 )
 from outrider.gateway.state import Gateway
-from outrider.structured.constraint import CompiledGrammar, Constraint
+from outrider.structured.constraint import SUBJECTS, CompiledGrammar
 from outrider.structured.errors import StructuredError, WorkerError
 from outrider.telemetry.figures import GrammarFigures, RequestAttributes
 
@@ -65,7 +65,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
     params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
     options = _speculation_options(request)
     speculation = await _speculation(gateway, request, options)
-    grammar, figures = await _grammar(gateway, request.response_format)
+    grammar, figures = await _grammar(gateway, form_of(request))
     stop = request.stop
     submit = Submit(
         request_id=request_id,
@@ -273,17 +273,10 @@ async def _encode(gateway: Gateway, text: str, *, add_special_tokens: bool) -> l
     return await asyncio.to_thread(gateway.tokenizer.encode, text, add_special_tokens=add_special_tokens)
 
 
-async def _grammar(
-    gateway: Gateway, response_format: ResponseFormat | None
-) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
-    if response_format is None or response_format.type == "text":
+async def _grammar(gateway: Gateway, form: Form | None) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
+    if form is None:
         return None, None
-    if response_format.type == "json_object":
-        constraint = Constraint("json_object")
-    elif response_format.json_schema is None:
-        raise invalid("`response_format.json_schema` is missing", "response_format.json_schema")
-    else:
-        constraint = Constraint("json_schema", response_format.json_schema.schema)
+    constraint = form.constraint
     started = time.monotonic()
     is_cached = gateway.compiler.is_cached(constraint)
     try:
@@ -293,13 +286,20 @@ async def _grammar(
     except StructuredError as error:
         raise ApiError(
             400,
-            f"Invalid schema for response_format: {error}",
-            param="response_format",
-            code="invalid_json_schema",
+            f"Invalid {SUBJECTS[constraint.kind]} for {form.field}: {error}",
+            param=form.field,
+            code=f"invalid_{constraint.kind}",
             error_type="grammar_compile_failed",
         ) from error
     seconds = time.monotonic() - started
+    backend = grammar.backend.partition("-")[0]
     if not is_cached:
-        gateway.metrics.observe_grammar_compile(seconds)
+        gateway.metrics.observe_grammar_compile(seconds, backend)
     compile_ms = 0.0 if is_cached else seconds * 1000
-    return grammar, GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached)
+    return grammar, GrammarFigures(
+        kind=constraint.kind,
+        compile_ms=compile_ms,
+        cache_hit=is_cached,
+        backend=backend,
+        backend_reason=grammar.reason,
+    )

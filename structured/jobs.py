@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from outrider.structured.constraint import Kind
+from outrider.structured.constraint import Kind, Whitespace
 
 HEADER_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 256 * 2**20
@@ -21,6 +21,7 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     stop_token_ids: tuple[int, ...]
     cpu_seconds: float
     memory_bytes: int
+    budget_seconds: float  # of a compile by xgrammar, before llguidance is taken instead
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
@@ -28,6 +29,7 @@ class Job(msgspec.Struct, tag=True, frozen=True):
 
     kind: Kind
     text: bytes
+    whitespace: Whitespace = "compact"
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
@@ -39,6 +41,7 @@ class Compiled(msgspec.Struct, tag=True, frozen=True):
 
     backend: str
     data: bytes
+    reason: str = ""  # why this backend
 
 
 class Failure(msgspec.Struct, tag=True, frozen=True):
