@@ -23,10 +23,23 @@ from outrider.gateway.requests import (
 from outrider.gateway.state import Gateway
 from outrider.structured.constraint import SUBJECTS, CompiledGrammar
 from outrider.structured.errors import StructuredError, WorkerError
+from outrider.structured.finding import refusal
 from outrider.telemetry.figures import GrammarFigures, RequestAttributes
 
 # Longer texts are tokenised in a thread, so that other requests do not wait for them.
 LONG_TEXT = 20_000  # characters
+
+
+DEFAULT_VALIDATION_RETRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCheck:
+    """What is done with each finished answer whose grammar enforces only a part of its schema."""
+
+    schema: bytes
+    is_streamed: bool  # then nothing can be drawn again: what was sent cannot be recalled
+    max_retries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,7 @@ class Admitted:
     requested_draft_tokens: int | None  # of a step, as the request says; the server may have allowed less
     grammar: CompiledGrammar | None
     grammar_figures: GrammarFigures | None
+    check: AnswerCheck | None
 
 
 async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, request_id: str) -> Admitted:
@@ -87,6 +101,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         requested_draft_tokens=options.max_tokens,
         grammar=grammar,
         grammar_figures=figures,
+        check=_answer_check(request, grammar, params),
     )
 
 
@@ -273,6 +288,17 @@ async def _encode(gateway: Gateway, text: str, *, add_special_tokens: bool) -> l
     return await asyncio.to_thread(gateway.tokenizer.encode, text, add_special_tokens=add_special_tokens)
 
 
+def _answer_check(
+    request: ChatRequest | CompletionRequest, grammar: CompiledGrammar | None, params: SamplingParams
+) -> AnswerCheck | None:
+    if grammar is None or not grammar.left:
+        return None
+    given = request.max_validation_retries
+    retries = DEFAULT_VALIDATION_RETRIES if given is None else given
+    is_final = bool(request.stream) or params.temperature == 0
+    return AnswerCheck(grammar.schema, bool(request.stream), 0 if is_final else retries)
+
+
 async def _grammar(gateway: Gateway, form: Form | None) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
     if form is None:
         return None, None
@@ -284,13 +310,9 @@ async def _grammar(gateway: Gateway, form: Form | None) -> tuple[CompiledGrammar
     except WorkerError as error:
         raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
-        raise ApiError(
-            400,
-            f"Invalid {SUBJECTS[constraint.kind]} for {form.field}: {error}",
-            param=form.field,
-            code=f"invalid_{constraint.kind}",
-            error_type="grammar_compile_failed",
-        ) from error
+        raise _invalid_form(form, error) from error
+    if form.is_strict and (problem := refusal(grammar.left, strict=True)) is not None:
+        raise _invalid_form(form, problem)
     seconds = time.monotonic() - started
     backend = grammar.backend.partition("-")[0]
     if not is_cached:
@@ -300,6 +322,20 @@ async def _grammar(gateway: Gateway, form: Form | None) -> tuple[CompiledGrammar
         kind=constraint.kind,
         compile_ms=compile_ms,
         cache_hit=is_cached,
+        route="validated" if grammar.left else "exact",
         backend=backend,
         backend_reason=grammar.reason,
+    )
+
+
+def _invalid_form(form: Form, problem: StructuredError) -> ApiError:
+    """A 400 that names every keyword which cannot be honoured."""
+    name = "" if form.name is None else f" '{form.name}'"
+    kind = "json_schema" if form.constraint.kind == "json_object" else form.constraint.kind
+    return ApiError(
+        400,
+        f"Invalid {SUBJECTS[kind]} for {form.field}{name}: {problem}",
+        param=form.field,
+        code=f"invalid_{kind}",
+        error_type="grammar_compile_failed",
     )

@@ -1,6 +1,6 @@
 """The form that a request asks its answer to have: one constraint out of OpenAI's and vLLM's fields."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -23,6 +23,8 @@ class Form:
 
     constraint: Constraint
     field: str
+    name: str | None = None  # of the schema
+    is_strict: bool = False  # what the grammar cannot keep is refused, not checked afterwards
 
 
 def form_of(request: GenerationRequest) -> Form | None:
@@ -49,7 +51,7 @@ def form_of(request: GenerationRequest) -> Form | None:
         if request.whitespace is not None:
             raise invalid("`whitespace` is only for JSON: ask for a `json_schema` or remove it", "whitespace")
         return form
-    return Form(Constraint(form.constraint.kind, form.constraint.value, whitespace), form.field)
+    return replace(form, constraint=Constraint(form.constraint.kind, form.constraint.value, whitespace))
 
 
 def _openai_form(wanted: ResponseFormat) -> Form:
@@ -59,7 +61,8 @@ def _openai_form(wanted: ResponseFormat) -> Form:
     if wanted.type == "json_schema":
         if wanted.json_schema is None:
             raise invalid("`response_format.json_schema` is missing", "response_format.json_schema")
-        return Form(Constraint("json_schema", wanted.json_schema.schema), field)
+        named = wanted.json_schema
+        return Form(Constraint("json_schema", named.schema), field, named.name, bool(named.strict))
     parts = {"format": wanted.format, "structures": wanted.structures, "triggers": wanted.triggers}
     return Form(Constraint("structural_tag", {name: part for name, part in parts.items() if part is not None}), field)
 

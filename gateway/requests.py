@@ -100,6 +100,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     whitespace: Literal["compact", "free"] | None = None
+    max_validation_retries: Annotated[int, Meta(ge=0, le=16)] | None = None
     speculation: str | SpeculationOptions | None = None
     return_metrics: bool | None = None
     return_token_origins: bool | None = None

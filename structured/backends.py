@@ -4,6 +4,7 @@ import json
 import time
 from typing import Any, Final
 
+import msgspec
 import xgrammar
 
 from outrider.structured import limits
@@ -11,13 +12,14 @@ from outrider.structured.automaton import TooComplexError
 from outrider.structured.canary import Canary
 from outrider.structured.constraint import Kind, Whitespace
 from outrider.structured.errors import CompileFailed, first_line
+from outrider.structured.finding import Finding
 from outrider.structured.grammar import XgrammarGrammar
 from outrider.structured.guidance import Vocabulary
 from outrider.structured.jobs import Compiled
 from outrider.structured.lark import Lark
 from outrider.structured.mask import row_of
 from outrider.structured.packing import pack, pack_guidance
-from outrider.structured.sources import ebnf_of, is_lark, lark_of
+from outrider.structured.sources import audited, ebnf_of, is_lark, lark_of, part_of
 from outrider.structured.tags import prepare
 from outrider.structured.vocabulary import added_tokens
 
@@ -54,6 +56,14 @@ class Backends:
             if is_lark(value):
                 return self.on_guidance(lark_of(kind, value), "the grammar is written in Lark")
             return self.on_xgrammar(kind, value, whitespace, "the grammar is written in EBNF")
+        left: tuple[Finding, ...] = ()
+        if kind in ("json_schema", "json_object"):
+            result = audited(value)
+            value, left = result.schema, result.left
+        return msgspec.structs.replace(self._chosen(kind, value, whitespace), left=left)
+
+    def _chosen(self, kind: Kind, value: Any, whitespace: Whitespace) -> Compiled:
+        """A form that both backends can keep, on the cheaper one."""
         lark = lark_of(kind, value, whitespace)
         seconds = lark.num_states * (_STATE_SECONDS + self._vocabulary.size * _TOKEN_SECONDS)
         budget = f"the budget of {self._budget_seconds * 1000:g} ms"
@@ -91,5 +101,5 @@ class Backends:
         elif kind != "structural_tag":
             return xgrammar.Grammar.from_ebnf(ebnf_of(kind, value, whitespace))
         limits.check_nesting(value)
-        tag = prepare(value, self._added, ebnf_of)
+        tag = prepare(value, self._added, part_of)
         return xgrammar.Grammar.from_structural_tag(tag)

@@ -105,7 +105,7 @@ class Compiler:
                 task.add_done_callback(self._finish)
             reply = await asyncio.shield(task)
         if isinstance(reply, Compiled):
-            return CompiledGrammar(key, reply.backend, reply.data, reply.reason)
+            return CompiledGrammar(key, reply.backend, reply.data, reply.reason, reply.left, text)
         if reply.kind == "schema":
             raise SchemaError(reply.message, pointer=reply.pointer, keyword=reply.keyword)
         raise _ERRORS[reply.kind](reply.message)

@@ -6,8 +6,8 @@ from typing import Any, Final
 import xgrammar
 
 from outrider.structured import limits
-from outrider.structured.audit import audit
-from outrider.structured.automaton import Either, Expression, build, literal
+from outrider.structured.audit import Audit, audit
+from outrider.structured.automaton import Either, Expression, TooComplexError, build, literal
 from outrider.structured.constraint import Whitespace
 from outrider.structured.ebnf import quoted, to_ebnf
 from outrider.structured.errors import SchemaError, first_line
@@ -19,7 +19,7 @@ _LARK_START: Final = re.compile(r"^\s*start\s*:", re.MULTILINE)
 
 
 def ebnf_of(kind: str, value: Any, whitespace: Whitespace = "compact") -> str:
-    """EBNF of what a schema, a pattern, a list of choices or a grammar describes; its root is called `root`.
+    """EBNF of what an audited schema, a pattern, a list of choices or a grammar describes; its root is called `root`.
 
     Raises SchemaError, and TooComplexError for what llguidance alone can keep.
     """
@@ -31,7 +31,7 @@ def ebnf_of(kind: str, value: Any, whitespace: Whitespace = "compact") -> str:
         case "grammar":
             return _ebnf(value)
         case _:
-            return to_ebnf(audited(value), whitespace)
+            return to_ebnf(value, whitespace)
 
 
 def lark_of(kind: str, value: Any, whitespace: Whitespace = "compact") -> Lark:
@@ -44,16 +44,27 @@ def lark_of(kind: str, value: Any, whitespace: Whitespace = "compact") -> Lark:
         case "grammar":
             return Lark(HEADER + value)
         case _:
-            return to_lark(audited(value), whitespace)
+            return to_lark(value, whitespace)
 
 
-def audited(schema: Any) -> dict[str, Any]:
+def part_of(kind: str, value: Any, *, strict: bool = True) -> str:
+    """EBNF for a part of a tag, whose schemas nobody validates later: strict ones must be exact.
+
+    Raises SchemaError.
+    """
+    try:
+        return ebnf_of(kind, audited(value, strict=strict).schema if kind == "json_schema" else value)
+    except TooComplexError as error:
+        raise SchemaError(f"is too complex for a tag: {error}") from error
+
+
+def audited(schema: Any, *, strict: bool = False) -> Audit:
     """The schema, normalised. Raises SchemaError when it is refused."""
     result = audit(schema)
-    refusal = result.error()
+    refusal = result.error(strict=strict)
     if refusal is not None:
         raise refusal
-    return result.schema
+    return result
 
 
 def pattern_of(pattern: Any) -> Expression:

@@ -17,7 +17,7 @@ _FIELDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
     kind: (frozenset(needed.split()), frozenset(optional.split()))
     for kind, needed, optional in (
         ("const_string", "value", ""),
-        ("json_schema", "json_schema", "style"),
+        ("json_schema", "json_schema", "style strict"),
         ("regex", "pattern", ""),
         ("grammar", "grammar", ""),
         ("any_text", "", "excludes"),
@@ -40,13 +40,13 @@ _REASONS: Final = {
 Format = dict[str, Any]
 
 
-def prepare(tag: Any, added: Mapping[str, int], grammar_of: Callable[[str, Any], str]) -> Format:
+def prepare(tag: Any, added: Mapping[str, int], grammar_of: Callable[..., str]) -> Format:
     """The tag in the formats that xgrammar keeps.
 
     Args:
         tag: `{"type": "structural_tag", "format": ...}`, or the older `{"structures": [...], "triggers": [...]}`
         added: ids of the tokenizer's added tokens by their text
-        grammar_of: EBNF of a `json_schema`, a `regex` or a `grammar`
+        grammar_of: EBNF of a `json_schema`, a `regex` or a `grammar`; with `strict` false, of a schema it may be wider
 
     Raises:
         SchemaError: it is malformed; the pointer leads to the format.
@@ -83,7 +83,7 @@ def _modern(tag: Format) -> Format:
 
 
 class _Preparation:
-    def __init__(self, added: Mapping[str, int], grammar_of: Callable[[str, Any], str]) -> None:
+    def __init__(self, added: Mapping[str, int], grammar_of: Callable[..., str]) -> None:
         self.added = added
         self.grammar_of = grammar_of
         self.writers: dict[str, Callable[[Format, str, int], Format]] = {
@@ -141,7 +141,7 @@ class _Preparation:
         for name in sorted(node.keys() - needed - optional - {"type"}):
             reason = _REASONS.get(name, f"is no field of `{node['type']}`: remove it")
             raise SchemaError(f"`{name}` at `{place}` {reason}", pointer=place, keyword=name)
-        for name in ("at_least_one", "stop_after_first"):
+        for name in ("at_least_one", "stop_after_first", "strict"):
             if not isinstance(node.get(name, False), bool):
                 raise SchemaError(f"`{name}` at `{place}` is true or false", pointer=place, keyword=name)
         return str(node["type"])
@@ -152,7 +152,8 @@ class _Preparation:
             raise SchemaError(f"`style` at `{place}` is not supported: use `json`", pointer=place, keyword="style")
         field = "pattern" if node["type"] == "regex" else node["type"]
         try:
-            return {"type": "grammar", "grammar": self.grammar_of(node["type"], node[field])}
+            text = self.grammar_of(node["type"], node[field], strict=node.get("strict", True))
+            return {"type": "grammar", "grammar": text}
         except SchemaError as error:
             pointer = f"{place}/{field}{error.pointer.removeprefix('#')}"
             raise SchemaError(f"at `{place}/{field}`: {error}", pointer=pointer, keyword=error.keyword) from error
