@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from outrider.cli.audit import audit
 from outrider.cli.bench import bench
 from outrider.cli.doctor import doctor
 from outrider.cli.engine import engine
@@ -20,6 +21,7 @@ app.command()(serve)
 app.command()(gateway)
 app.command()(engine)
 app.command()(doctor)
+app.command()(audit)
 bench.command()(speculation)
 train.command()(evaluate)
 app.add_typer(bench, name="bench")
