@@ -19,6 +19,10 @@ Port = Annotated[int, typer.Option(help="Port to listen on.")]
 ServedModelName = Annotated[str | None, typer.Option(help="The model's name for clients; the folder's name.")]
 ApiKey = Annotated[str | None, typer.Option(envvar="OUTRIDER_API_KEY", help="Key that clients must send.")]
 RequestsPerMinute = Annotated[int | None, typer.Option(help="Limit for all clients together.")]
+GrammarCompileBudget = Annotated[
+    float,
+    typer.Option(min=0, help="Milliseconds that xgrammar may be expected to take for a grammar; else llguidance."),
+]
 TraceFile = Annotated[Path | None, typer.Option(help="Append each span to this file, one JSON object a line.")]
 LogLevel = Annotated[options.LogLevel, typer.Option(help="How much is logged.")]
 
@@ -41,6 +45,7 @@ def serve(
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
+    grammar_compile_budget: GrammarCompileBudget = 20.0,
     revision: options.Revision = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -69,6 +74,7 @@ def serve(
         api_key,
         requests_per_minute,
         trace_file,
+        grammar_compile_budget,
     )
     draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     arguments = [
@@ -103,12 +109,15 @@ def gateway(
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
+    grammar_compile_budget: GrammarCompileBudget = 20.0,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve HTTP for an engine that runs already."""
     if not engine.startswith("unix:"):
         options.fail(f"--engine {engine} is not an address: write unix:/path")
-    config = _gateway_config(host, port, served_model_name, api_key, requests_per_minute, trace_file)
+    config = _gateway_config(
+        host, port, served_model_name, api_key, requests_per_minute, trace_file, grammar_compile_budget
+    )
     _run(config, log_level, engine_path=engine.removeprefix("unix:"))
 
 
@@ -119,11 +128,20 @@ def _gateway_config(
     api_key: str | None,
     requests_per_minute: int | None,
     trace_file: Path | None,
+    grammar_compile_budget: float,
 ) -> "GatewayConfig":
     from outrider.gateway.config import GatewayConfig
 
     try:
-        return GatewayConfig(host, port, model_name, api_key, requests_per_minute, trace_file)
+        return GatewayConfig(
+            host,
+            port,
+            model_name,
+            api_key,
+            requests_per_minute,
+            trace_file,
+            grammar_compile_seconds=grammar_compile_budget / 1000,
+        )
     except ValueError as error:
         options.fail(str(error))
 

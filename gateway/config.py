@@ -16,6 +16,7 @@ class GatewayConfig:
     api_key: str | None = None  # asked of every /v1 request when set
     requests_per_minute: int | None = None  # for all clients together; no limit when None
     trace_file: Path | None = None
+    grammar_compile_seconds: float = 0.02  # that xgrammar may be expected to take, else llguidance is taken
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0  # a body that takes longer to arrive is given up
     stalled_reader_seconds: float = 60.0  # a client that reads nothing for so long is dropped
