@@ -20,6 +20,12 @@ ServedModelName = Annotated[str | None, typer.Option(help="The model's name for 
 ApiKey = Annotated[str | None, typer.Option(envvar="OUTRIDER_API_KEY", help="Key that clients must send.")]
 RequestsPerMinute = Annotated[int | None, typer.Option(help="Limit for all clients together.")]
 TraceFile = Annotated[Path | None, typer.Option(help="Append each span to this file, one JSON object a line.")]
+ToolFormat = Annotated[
+    str, typer.Option(help="How the model writes tool calls: auto (by its chat template) or a name.")
+]
+Reasoning = Annotated[
+    bool | None, typer.Option(help="Whether the model writes <think> sections; by its chat template.")
+]
 LogLevel = Annotated[options.LogLevel, typer.Option(help="How much is logged.")]
 
 DEMO_NAME = "outrider-demo"
@@ -41,6 +47,8 @@ def serve(
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
+    tool_format: ToolFormat = "auto",
+    reasoning: Reasoning = None,
     revision: options.Revision = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -69,6 +77,8 @@ def serve(
         api_key,
         requests_per_minute,
         trace_file,
+        tool_format,
+        reasoning,
     )
     draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     arguments = [
@@ -103,12 +113,16 @@ def gateway(
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
+    tool_format: ToolFormat = "auto",
+    reasoning: Reasoning = None,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve HTTP for an engine that runs already."""
     if not engine.startswith("unix:"):
         options.fail(f"--engine {engine} is not an address: write unix:/path")
-    config = _gateway_config(host, port, served_model_name, api_key, requests_per_minute, trace_file)
+    config = _gateway_config(
+        host, port, served_model_name, api_key, requests_per_minute, trace_file, tool_format, reasoning
+    )
     _run(config, log_level, engine_path=engine.removeprefix("unix:"))
 
 
@@ -119,11 +133,22 @@ def _gateway_config(
     api_key: str | None,
     requests_per_minute: int | None,
     trace_file: Path | None,
+    tool_format: str,
+    reasoning: bool | None,
 ) -> "GatewayConfig":
     from outrider.gateway.config import GatewayConfig
 
     try:
-        return GatewayConfig(host, port, model_name, api_key, requests_per_minute, trace_file)
+        return GatewayConfig(
+            host,
+            port,
+            model_name,
+            api_key,
+            requests_per_minute,
+            trace_file,
+            tool_format=None if tool_format == "auto" else tool_format,
+            reasoning=reasoning,
+        )
     except ValueError as error:
         options.fail(str(error))
 

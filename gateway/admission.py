@@ -12,6 +12,7 @@ import msgspec
 
 from outrider.engine.errors import RequestError
 from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
+from outrider.gateway.answer_form import AnswerForm, chat_prompt, enforceable
 from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
 from outrider.gateway.requests import (
     ChatRequest,
@@ -44,6 +45,7 @@ class Admitted:
     requested_draft_tokens: int | None  # of a step, as the request says; the server may have allowed less
     grammar: CompiledGrammar | None
     grammar_figures: GrammarFigures | None
+    form: AnswerForm
 
 
 async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, request_id: str) -> Admitted:
@@ -57,15 +59,17 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         raise invalid("`stream_options` is only for streams: set `stream` to true or remove it", "stream_options")
     hello = gateway.engine.hello
     if isinstance(request, ChatRequest):
-        field, prompt_ids = "messages", await _chat_prompt(gateway, request)
+        text, form = chat_prompt(gateway, request)
+        field, prompt_ids = "messages", await _encode(gateway, text, add_special_tokens=False)
         max_tokens = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
     else:
+        form = AnswerForm()
         field, prompt_ids = "prompt", await _text_prompt(gateway, request)
         max_tokens = request.max_tokens
     params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
     options = _speculation_options(request)
     speculation = await _speculation(gateway, request, options)
-    grammar, figures = await _grammar(gateway, request.response_format)
+    grammar, figures = await _grammar(gateway, request.response_format, form)
     stop = request.stop
     submit = Submit(
         request_id=request_id,
@@ -87,6 +91,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         requested_draft_tokens=options.max_tokens,
         grammar=grammar,
         grammar_figures=figures,
+        form=form,
     )
 
 
@@ -240,15 +245,6 @@ def request_attributes(request: ChatRequest | CompletionRequest) -> RequestAttri
     )
 
 
-async def _chat_prompt(gateway: Gateway, request: ChatRequest) -> list[int]:
-    messages = [message.for_template() for message in request.messages]
-    try:
-        text = gateway.tokenizer.render_chat(messages, request.chat_template_kwargs)
-    except RequestError as error:
-        raise invalid(f"{error}", "messages") from error
-    return await _encode(gateway, text, add_special_tokens=False)
-
-
 async def _text_prompt(gateway: Gateway, request: CompletionRequest) -> list[int]:
     prompt = request.prompt
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], (str, list)):
@@ -274,16 +270,20 @@ async def _encode(gateway: Gateway, text: str, *, add_special_tokens: bool) -> l
 
 
 async def _grammar(
-    gateway: Gateway, response_format: ResponseFormat | None
+    gateway: Gateway, response_format: ResponseFormat | None, form: AnswerForm
 ) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
+    content: Constraint | None = None
     if response_format is None or response_format.type == "text":
-        return None, None
-    if response_format.type == "json_object":
-        constraint = Constraint("json_object")
+        pass
+    elif response_format.type == "json_object":
+        content = Constraint("json_object")
     elif response_format.json_schema is None:
         raise invalid("`response_format.json_schema` is missing", "response_format.json_schema")
     else:
-        constraint = Constraint("json_schema", response_format.json_schema.schema)
+        content = Constraint("json_schema", response_format.json_schema.schema)
+    constraint = form.constraint(content)
+    if constraint is None:
+        return None, None
     started = time.monotonic()
     is_cached = gateway.compiler.is_cached(constraint)
     try:
@@ -291,6 +291,9 @@ async def _grammar(
     except WorkerError as error:
         raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
+        loosened = await enforceable(gateway.compiler, form)
+        if loosened != form:
+            return await _grammar(gateway, response_format, loosened)
         raise ApiError(
             400,
             f"Invalid schema for response_format: {error}",
