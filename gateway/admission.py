@@ -12,7 +12,7 @@ import msgspec
 
 from outrider.engine.errors import RequestError
 from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
-from outrider.gateway.answer_form import AnswerForm, chat_prompt, enforceable
+from outrider.gateway.answer_form import AnswerForm, chat_prompt, refuse_form
 from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
 from outrider.gateway.requests import (
     ChatRequest,
@@ -24,10 +24,23 @@ from outrider.gateway.requests import (
 from outrider.gateway.state import Gateway
 from outrider.structured.constraint import CompiledGrammar, Constraint
 from outrider.structured.errors import StructuredError, WorkerError
+from outrider.structured.finding import refusal
 from outrider.telemetry.figures import GrammarFigures, RequestAttributes
 
 # Longer texts are tokenised in a thread, so that other requests do not wait for them.
 LONG_TEXT = 20_000  # characters
+
+
+DEFAULT_VALIDATION_RETRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCheck:
+    """What is done with each finished answer whose grammar enforces only a part of its schema."""
+
+    schema: bytes
+    is_streamed: bool  # then nothing can be drawn again: what was sent cannot be recalled
+    max_retries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,7 @@ class Admitted:
     grammar: CompiledGrammar | None
     grammar_figures: GrammarFigures | None
     form: AnswerForm
+    check: AnswerCheck | None
 
 
 async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, request_id: str) -> Admitted:
@@ -92,6 +106,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         grammar=grammar,
         grammar_figures=figures,
         form=form,
+        check=_answer_check(request, grammar, params),
     )
 
 
@@ -269,6 +284,17 @@ async def _encode(gateway: Gateway, text: str, *, add_special_tokens: bool) -> l
     return await asyncio.to_thread(gateway.tokenizer.encode, text, add_special_tokens=add_special_tokens)
 
 
+def _answer_check(
+    request: ChatRequest | CompletionRequest, grammar: CompiledGrammar | None, params: SamplingParams
+) -> AnswerCheck | None:
+    if grammar is None or not grammar.left:
+        return None
+    given = request.max_validation_retries
+    retries = DEFAULT_VALIDATION_RETRIES if given is None else given
+    is_final = bool(request.stream) or params.temperature == 0
+    return AnswerCheck(grammar.schema, bool(request.stream), 0 if is_final else retries)
+
+
 async def _grammar(
     gateway: Gateway, response_format: ResponseFormat | None, form: AnswerForm
 ) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
@@ -291,18 +317,33 @@ async def _grammar(
     except WorkerError as error:
         raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
-        loosened = await enforceable(gateway.compiler, form)
-        if loosened != form:
-            return await _grammar(gateway, response_format, loosened)
-        raise ApiError(
-            400,
-            f"Invalid schema for response_format: {error}",
-            param="response_format",
-            code="invalid_json_schema",
-            error_type="grammar_compile_failed",
-        ) from error
+        await refuse_form(gateway.compiler, form, error)
+        raise _invalid_schema(response_format, error) from error
+    if content is not None and constraint is not content:  # what is left of the content's own schema
+        part = await gateway.compiler.compile(content)
+        grammar = msgspec.structs.replace(grammar, left=part.left, schema=part.schema)
+    named = None if response_format is None else response_format.json_schema
+    if named is not None and named.strict and (problem := refusal(grammar.left, strict=True)) is not None:
+        raise _invalid_schema(response_format, problem)
     seconds = time.monotonic() - started
     if not is_cached:
         gateway.metrics.observe_grammar_compile(seconds)
     compile_ms = 0.0 if is_cached else seconds * 1000
-    return grammar, GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached)
+    route = "validated" if grammar.left else "exact"
+    return grammar, GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached, route=route)
+
+
+def _invalid_schema(response_format: ResponseFormat | None, problem: StructuredError) -> ApiError:
+    """A 400 that names every keyword which cannot be honoured."""
+    name = (
+        ""
+        if response_format is None or response_format.json_schema is None
+        else f" '{response_format.json_schema.name}'"
+    )
+    return ApiError(
+        400,
+        f"Invalid schema for response_format{name}: {problem}",
+        param="response_format",
+        code="invalid_json_schema",
+        error_type="grammar_compile_failed",
+    )

@@ -1,6 +1,6 @@
 """What an answer is made of beside content: calls of functions, and reasoning. Gives its grammar and its parser."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from outrider.engine.errors import RequestError
@@ -11,6 +11,7 @@ from outrider.gateway.toolset import Toolset, toolset_of
 from outrider.structured.compiler import Compiler
 from outrider.structured.constraint import Constraint
 from outrider.structured.errors import StructuredError
+from outrider.structured.finding import refusal
 from outrider.structured.tools.answer import answer_constraint
 from outrider.structured.tools.events import Parser, PlainText
 from outrider.structured.tools.format import ToolFormat
@@ -103,33 +104,30 @@ def _template_arguments(gateway: Gateway, request: ChatRequest) -> dict[str, Any
     return {"reasoning_effort": effort, **given}
 
 
-async def enforceable(compiler: Compiler, form: AnswerForm) -> AnswerForm:
-    """The form with each function's schema that cannot be enforced let go; for a request whose grammar was refused.
+async def refuse_form(compiler: Compiler, form: AnswerForm, error: StructuredError) -> None:
+    """Finds what of the form is why a grammar was refused, if anything is: a function's schema, or the budget.
 
     Raises:
-        ApiError: 400 for a `strict` function whose schema cannot be enforced, naming the place and every keyword.
+        ApiError: 400, naming the place and every keyword.
     """
+    if form.max_reasoning_tokens is not None and getattr(error, "keyword", "") == "max_tokens":
+        reason = f"the model has no single token for `{END}`, so none can be counted; leave the field out"
+        raise invalid(f"`thinking_token_budget` is not supported: {reason}", "thinking_token_budget")
     toolset = form.toolset
-    if toolset is None:
-        return form
-    let_go: list[str] = []
-    for function in toolset.calls.functions:
+    for function in () if toolset is None else toolset.calls.functions:
+        assert toolset is not None, "it has functions"
+        problem: StructuredError | None
         try:
-            await compiler.compile(Constraint("json_schema", function.parameters))
-        except StructuredError as error:
-            if toolset.is_strict(function.name) or _is_no_schema(error):
-                path = f"tools[{toolset.place(function.name)}].function.parameters"
-                raise ApiError(
-                    400,
-                    f"Invalid schema for function '{function.name}': in `{path}`, {error}",
-                    param=path,
-                    code="invalid_function_parameters",
-                    error_type="grammar_compile_failed",
-                ) from error
-            let_go.append(function.name)
-    return replace(form, toolset=toolset.loosened(let_go)) if let_go else form
-
-
-def _is_no_schema(error: StructuredError) -> bool:
-    """Whether the schema is malformed, so that nothing can be made of it."""
-    return str(error).startswith("not a valid JSON Schema")
+            grammar = await compiler.compile(Constraint("json_schema", function.parameters))
+            problem = refusal(grammar.left, strict=function.is_strict)
+        except StructuredError as refused:
+            problem = refused
+        if problem is not None:
+            path = f"tools[{toolset.place(function.name)}].function.parameters"
+            raise ApiError(
+                400,
+                f"Invalid schema for function '{function.name}': in `{path}`, {problem}",
+                param=path,
+                code="invalid_function_parameters",
+                error_type="grammar_compile_failed",
+            ) from problem

@@ -12,6 +12,7 @@ from outrider.gateway.admission import Admitted
 from outrider.gateway.answer_reader import AnswerReader, joined_calls
 from outrider.gateway.responses import CallDelta, FinishReason, TokenLogprob, TopLogprob
 from outrider.gateway.state import Gateway
+from outrider.structured.finding import Violation
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()
     offsets: tuple[int, ...] = ()  # where in the answer's text each of these tokens begins
     finish_reason: FinishReason | None = None
+    violations: tuple[Violation, ...] = ()  # with the last piece: in what the answer differs from its schema
     origins: tuple[str, ...] = ()  # where asked for: one for each of its tokens, those without text too
 
     @property
@@ -49,6 +51,7 @@ def joined(pieces: Sequence[Piece]) -> Piece:
         logprobs=tuple(one for piece in pieces for one in piece.logprobs),
         offsets=tuple(one for piece in pieces for one in piece.offsets),
         finish_reason=pieces[-1].finish_reason,
+        violations=pieces[-1].violations,
         origins=tuple(one for piece in pieces for one in piece.origins),
     )
 
@@ -72,6 +75,11 @@ class Generation:
         decode = gateway.tokenizer.decoder(admitted.form.marks)
         self._text = AnswerText(decode, admitted.stops, admitted.stop_token_ids)
         self._reader = AnswerReader(admitted.form)
+
+    @property
+    def attempts(self) -> "tuple[Generation, ...]":
+        """All that was generated for this answer."""
+        return (self,)
 
     @property
     def echo(self) -> Piece:

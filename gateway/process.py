@@ -160,7 +160,9 @@ async def _open_gateway(config: GatewayConfig, engine: EngineLink, metrics: Metr
         compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids)
         stack.push_async_callback(compiler.close)
         await compiler.start()
-        yield Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, limit)
+        gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, limit)
+        stack.push_async_callback(gateway.checker.close)
+        yield gateway
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -1,7 +1,7 @@
 """The tools of a chat request, checked: what may be called, and what must be."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -12,8 +12,6 @@ from outrider.gateway.tool_fields import AllowedTools, FunctionDeclaration, Tool
 from outrider.structured.tools.answer import Calls
 from outrider.structured.tools.format import Demand, Function, ToolFormat
 from outrider.structured.tools.table import FORMATS
-
-ANY_OBJECT = {"type": "object"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +40,6 @@ class Toolset:
         """The index of a function in `tools`."""
         return next(index for index, tool in enumerate(self.declared) if tool.function.name == name)
 
-    def is_strict(self, name: str) -> bool:
-        """Whether its arguments must follow the schema exactly."""
-        return bool(self.declared[self.place(name)].function.strict)
-
-    def loosened(self, names: Sequence[str]) -> "Toolset":
-        """With any object as the arguments of these functions."""
-        functions = [Function(one.name, ANY_OBJECT) if one.name in names else one for one in self.calls.functions]
-        return replace(self, calls=replace(self.calls, functions=functions))
-
 
 def toolset_of(request: ChatRequest, tool_format: ToolFormat | None) -> Toolset | None:
     """What a request says of tools, None where it says nothing.
@@ -75,7 +64,9 @@ def toolset_of(request: ChatRequest, tool_format: ToolFormat | None) -> Toolset 
     declared = tuple(request.tools)
     demand, names, is_named = _choice(request.tool_choice, [tool.function.name for tool in declared])
     functions = [
-        Function(tool.function.name, _parameters(tool.function)) for tool in declared if tool.function.name in names
+        Function(tool.function.name, _parameters(tool.function), bool(tool.function.strict))
+        for tool in declared
+        if tool.function.name in names
     ]
     parallel = request.parallel_tool_calls is not False and not is_named
     return Toolset(declared, Calls(tool_format, functions, demand, parallel), is_named)

@@ -29,7 +29,7 @@ class Backends:
 
         Raises SchemaError and CompileFailed; RuntimeError is xgrammar's own.
         """
-        source = grammar_of(kind, json.loads(text), self._info)
+        source, left = grammar_of(kind, json.loads(text), self._info)
         start = time.process_time()
         grammar = self._compiler.compile_grammar(source)
         seconds = time.process_time() - start
@@ -38,4 +38,4 @@ class Backends:
             bound = MAX_GRAMMAR_BYTES >> 20
             raise CompileFailed(f"the schema makes a grammar of {size} MiB, above {bound}: simplify it")
         self._canary.walk(grammar)
-        return Compiled(*pack(grammar, source, seconds))
+        return Compiled(*pack(grammar, source, seconds), left)

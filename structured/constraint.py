@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from outrider.structured.errors import SchemaError
+from outrider.structured.finding import Finding
 
 Kind = Literal["json_schema", "json_object", "regex", "choice", "grammar", "structural_tag"]
 
@@ -60,8 +61,13 @@ class Constraint(msgspec.Struct, frozen=True):
 
 
 class CompiledGrammar(msgspec.Struct, frozen=True):
-    """A grammar ready to load into an engine; `key` is the key of its constraint."""
+    """A grammar ready to load into an engine; `key` is the key of its constraint.
+
+    Answers are to be checked when something was `left` to the validator.
+    """
 
     key: str
     backend: str
     data: bytes
+    left: tuple[Finding, ...] = ()
+    schema: bytes = b""  # JSON text to check answers against

@@ -10,14 +10,25 @@ from outrider.structured.automaton import TooComplexError, build
 from outrider.structured.constraint import Kind
 from outrider.structured.ebnf import quoted, to_ebnf
 from outrider.structured.errors import SchemaError, first_line
+from outrider.structured.finding import Finding, refusal
 from outrider.structured.pattern import PatternError, parse_whole
 from outrider.structured.tags import prepare
 from outrider.structured.terminals import rules_of
 from outrider.structured.vocabulary import added_tokens
 
 
-def grammar_of(kind: Kind, value: Any, info: xgrammar.TokenizerInfo) -> xgrammar.Grammar:
-    """The grammar of a constraint's value. Raises SchemaError."""
+def grammar_of(kind: Kind, value: Any, info: xgrammar.TokenizerInfo) -> tuple[xgrammar.Grammar, tuple[Finding, ...]]:
+    """The grammar of a constraint's value, and what it leaves to the validator. Raises SchemaError."""
+    if kind in {"json_schema", "json_object"}:
+        audited = audit(value)
+        refused = audited.error()
+        if refused is not None:
+            raise refused
+        return xgrammar.Grammar.from_ebnf(to_ebnf(audited.schema)), audited.left
+    return _unvalidated(kind, value, info), ()
+
+
+def _unvalidated(kind: Kind, value: Any, info: xgrammar.TokenizerInfo) -> xgrammar.Grammar:
     if kind == "grammar":  # as a tag: xgrammar masks legal tokens of a root that is recursive, and tags have their own
         value = {"format": {"type": "grammar", "grammar": value}}
     elif kind != "structural_tag":
@@ -26,10 +37,10 @@ def grammar_of(kind: Kind, value: Any, info: xgrammar.TokenizerInfo) -> xgrammar
     return xgrammar.Grammar.from_structural_tag(prepare(value, added_tokens(info), ebnf_of))
 
 
-def ebnf_of(kind: str, value: Any) -> str:
+def ebnf_of(kind: str, value: Any, *, is_strict: bool = True) -> str:
     """EBNF of what a schema, a pattern, a list of choices or a grammar describes; its root is called `root`.
 
-    Raises SchemaError.
+    Of a schema that is not strict, what cannot be enforced is left out. Raises SchemaError.
     """
     match kind:
         case "regex":
@@ -40,9 +51,9 @@ def ebnf_of(kind: str, value: Any) -> str:
             return _grammar(value)
         case _:
             audited = audit(value)
-            refusal = audited.error()
-            if refusal is not None:
-                raise refusal
+            problem = refusal(audited.findings, strict=is_strict)
+            if problem is not None:
+                raise problem
             return to_ebnf(audited.schema)
 
 

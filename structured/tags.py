@@ -7,7 +7,7 @@ since models write it so and since text never holds it.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from outrider.structured import limits
 from outrider.structured.errors import SchemaError
@@ -17,7 +17,7 @@ _FIELDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
     kind: (frozenset(needed.split()), frozenset(optional.split()))
     for kind, needed, optional in (
         ("const_string", "value", ""),
-        ("json_schema", "json_schema", "style"),
+        ("json_schema", "json_schema", "style strict"),
         ("regex", "pattern", ""),
         ("grammar", "grammar", ""),
         ("any_text", "", "excludes"),
@@ -41,7 +41,15 @@ _REASONS: Final = {
 Format = dict[str, Any]
 
 
-def prepare(tag: Any, added: Mapping[str, int], grammar_of: Callable[[str, Any], str]) -> Format:
+class GrammarOf(Protocol):
+    """EBNF of a value of a kind; of a schema that is not strict, of what can be enforced."""
+
+    def __call__(self, kind: str, value: Any, /, *, is_strict: bool) -> str:
+        """Raises SchemaError."""
+        ...
+
+
+def prepare(tag: Any, added: Mapping[str, int], grammar_of: GrammarOf) -> Format:
     """The tag in the formats that xgrammar keeps.
 
     Args:
@@ -84,7 +92,7 @@ def _modern(tag: Format) -> Format:
 
 
 class _Preparation:
-    def __init__(self, added: Mapping[str, int], grammar_of: Callable[[str, Any], str]) -> None:
+    def __init__(self, added: Mapping[str, int], grammar_of: GrammarOf) -> None:
         self.added = added
         self.grammar_of = grammar_of
         self.writers: dict[str, Callable[[Format, str, int], Format]] = {
@@ -155,7 +163,7 @@ class _Preparation:
         for name in sorted(node.keys() - needed - optional - {"type"}):
             reason = _REASONS.get(name, f"is no field of `{node['type']}`: remove it")
             raise SchemaError(f"`{name}` at `{place}` {reason}", pointer=place, keyword=name)
-        for name in ("at_least_one", "stop_after_first"):
+        for name in ("at_least_one", "stop_after_first", "strict"):
             if not isinstance(node.get(name, False), bool):
                 raise SchemaError(f"`{name}` at `{place}` is true or false", pointer=place, keyword=name)
         return str(node["type"])
@@ -166,7 +174,10 @@ class _Preparation:
             raise SchemaError(f"`style` at `{place}` is not supported: use `json`", pointer=place, keyword="style")
         field = "pattern" if node["type"] == "regex" else node["type"]
         try:
-            return {"type": "grammar", "grammar": self.grammar_of(node["type"], node[field])}
+            return {
+                "type": "grammar",
+                "grammar": self.grammar_of(node["type"], node[field], is_strict=node.get("strict", True)),
+            }
         except SchemaError as error:
             pointer = f"{place}/{field}{error.pointer.removeprefix('#')}"
             raise SchemaError(f"at `{place}/{field}`: {error}", pointer=pointer, keyword=error.keyword) from error

@@ -60,6 +60,8 @@ def _as_tag(constraint: Constraint) -> Tag:
     match constraint.kind:
         case "json_object":
             return {"type": "json_schema", "json_schema": {"type": "object"}}
+        case "json_schema":  # what is left of it, the validator checks
+            return {"type": "json_schema", "json_schema": value, "strict": False}
         case "regex":
             return {"type": "regex", "pattern": value}
         case "choice":

@@ -18,10 +18,11 @@ Demand = Literal["none", "auto", "required"]
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """What may be called, and the JSON schema of its arguments."""
+    """What may be called, and the JSON schema of its arguments: enforced exactly, or as far as it can be."""
 
     name: str
     parameters: Any
+    is_strict: bool = True
 
 
 class ToolFormat(Protocol):
@@ -79,7 +80,7 @@ def one_of(parts: Sequence[Tag]) -> Tag:
 
 def arguments(function: Function) -> Tag:
     """What the function's schema allows."""
-    return {"type": "json_schema", "json_schema": function.parameters}
+    return {"type": "json_schema", "json_schema": function.parameters, "strict": function.is_strict}
 
 
 def marked(begin: str, content: Tag, end: str) -> Tag:

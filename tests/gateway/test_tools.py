@@ -48,7 +48,7 @@ class HereCompiler:
 
     async def compile(self, constraint) -> CompiledGrammar:
         compiled = self._backends.compile(constraint.kind, constraint.text)
-        return CompiledGrammar(constraint.key, compiled.backend, compiled.data)
+        return CompiledGrammar(constraint.key, compiled.backend, compiled.data, compiled.left, constraint.text)
 
 
 class SayingEngine:
@@ -289,7 +289,7 @@ async def test_bad_tools_are_refused_by_name(connect, change, param, message) ->
 
 
 async def test_a_schema_that_is_not_strict_may_be_let_go(connect) -> None:
-    """What cannot be enforced is any object then, and the other functions keep theirs."""
+    """What cannot be enforced of it is left out, and the other functions keep theirs."""
     loose = {"type": "function", "function": {"name": "loose", "parameters": UNENFORCED}}
     engine, chat = await connect('<tool_call>{"name":"loose","arguments":{"a":[1]}}</tool_call>')
     choice = (await chat.create(model="m", messages=ASK, tools=[WEATHER, loose])).choices[0]
