@@ -9,6 +9,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from outrider.demo import target_path
+from outrider.engine.answer_text import AnswerText
 from outrider.engine.protocol import FinishReason, Hello, TokenDelta
 from outrider.engine.tokenizer import Tokenizer
 from outrider.gateway.app import ROUTES, build_app
@@ -104,14 +105,15 @@ async def connect(parts):
         server = TestServer(build_app(gateway))
         await server.start_server()
         client = openai.AsyncOpenAI(base_url=str(server.make_url("/v1")), api_key="any", max_retries=0)
-        opened.append((server, client, tracing))
+        opened.append((server, client, tracing, gateway.checker))
         return engine, client.chat.completions
 
     yield start
-    for server, client, tracing in opened:
+    for server, client, tracing, checker in opened:
         await client.close()
         await server.close()
         tracing.close()
+        await checker.close()
 
 
 def called(message):
@@ -310,3 +312,29 @@ async def test_the_format_is_the_templates_or_the_operators(connect) -> None:
 
     assert "tools" == caught.value.param
     assert [("weather", {"city": "Paris", "days": 3})] == called(message)
+
+
+async def test_only_the_content_is_checked(connect) -> None:
+    """Of an answer whose schema is left to the validator in part, neither the reasoning nor a call is."""
+    schema = {**CITY, "not": {"properties": {"days": {"const": 4}}}}
+    response_format = {"type": "json_schema", "json_schema": {"name": "c", "schema": schema}}
+    options = {"model": "m", "messages": ASK, "response_format": response_format, "tools": [WEATHER]}
+    engine, chat = await connect('<think>Hm.</think>{"city":"Rome","days":4}', reasoning=True)
+    wrong = (await chat.create(**options)).choices[0]
+    engine.text = '<think>Hm.</think>{"city":"Rome","days":5}'
+    right = (await chat.create(**options)).choices[0]
+    engine.text = CALL
+    call = (await chat.create(**options)).choices[0]
+
+    assert [True, False, False] == [hasattr(one, "validation_errors") for one in (wrong, right, call)]
+    assert ["Hm.", "Hm."] == [one.message.reasoning for one in (wrong, right)]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_marks_that_are_special_tokens_are_seen(parts, size) -> None:
+    """Other special tokens stay hidden, and nothing else of the text changes."""
+    ids = parts.tokenizer.encode("a b<|tool|>c<|user|> d", add_special_tokens=False)
+    text = AnswerText(parts.tokenizer.decoder(["<|tool|>", "<tool_call>"]), (), frozenset())
+    pieces = [text.add(TokenDelta("r", ids[start : start + size]))[0] for start in range(0, len(ids), size)]
+
+    assert "a b<|tool|>c d" == "".join(pieces)
