@@ -147,11 +147,6 @@ def _report(logits: torch.Tensor, token_id: int, count: int) -> TokenLogprobs:
     return TokenLogprobs(max(float(values[token_id]), LOWEST_LOGPROB), [i for i, _ in top], [v for _, v in top])
 
 
-def _allows(mask: torch.Tensor, token_id: int) -> bool:
-    """Whether a row of a bitmask, int32 (vocab_size / 32 rounded up,), has the token's bit."""
-    return bool(int(mask[token_id >> 5]) >> (token_id & 31) & 1)
-
-
 def _walk(grammar: Grammar, row: StepRow, bitmask: torch.Tensor) -> list[int] | None:
     """Fills the masks behind the newest token and behind each node that the grammar allows.
 
@@ -165,8 +160,7 @@ def _walk(grammar: Grammar, row: StepRow, bitmask: torch.Tensor) -> list[int] | 
         if grammar.is_done:
             return
         for token_id, child in draft.children[node].items():
-            # A grammar may take what its mask forbids: a token above a budget, say, which is never drawn.
-            if not _allows(bitmask[1 + node], token_id) or not grammar.accept(token_id):
+            if not grammar.accept(token_id):
                 continue
             try:
                 grammar.fill_mask(bitmask, 1 + child)
