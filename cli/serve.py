@@ -19,6 +19,10 @@ Port = Annotated[int, typer.Option(help="Port to listen on.")]
 ServedModelName = Annotated[str | None, typer.Option(help="The model's name for clients; the folder's name.")]
 ApiKey = Annotated[str | None, typer.Option(envvar="OUTRIDER_API_KEY", help="Key that clients must send.")]
 RequestsPerMinute = Annotated[int | None, typer.Option(help="Limit for all clients together.")]
+GrammarCompileBudget = Annotated[
+    float,
+    typer.Option(min=0, help="Milliseconds that xgrammar may be expected to take for a grammar; else llguidance."),
+]
 TraceFile = Annotated[Path | None, typer.Option(help="Append each span to this file, one JSON object a line.")]
 ToolFormat = Annotated[
     str, typer.Option(help="How the model writes tool calls: auto (by its chat template) or a name.")
@@ -47,6 +51,7 @@ def serve(
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
+    grammar_compile_budget: GrammarCompileBudget = 20.0,
     tool_format: ToolFormat = "auto",
     reasoning: Reasoning = None,
     revision: options.Revision = None,
@@ -77,6 +82,7 @@ def serve(
         api_key,
         requests_per_minute,
         trace_file,
+        grammar_compile_budget,
         tool_format,
         reasoning,
     )
@@ -113,6 +119,7 @@ def gateway(
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
+    grammar_compile_budget: GrammarCompileBudget = 20.0,
     tool_format: ToolFormat = "auto",
     reasoning: Reasoning = None,
     log_level: LogLevel = options.LogLevel.WARNING,
@@ -121,7 +128,15 @@ def gateway(
     if not engine.startswith("unix:"):
         options.fail(f"--engine {engine} is not an address: write unix:/path")
     config = _gateway_config(
-        host, port, served_model_name, api_key, requests_per_minute, trace_file, tool_format, reasoning
+        host,
+        port,
+        served_model_name,
+        api_key,
+        requests_per_minute,
+        trace_file,
+        grammar_compile_budget,
+        tool_format,
+        reasoning,
     )
     _run(config, log_level, engine_path=engine.removeprefix("unix:"))
 
@@ -133,6 +148,7 @@ def _gateway_config(
     api_key: str | None,
     requests_per_minute: int | None,
     trace_file: Path | None,
+    grammar_compile_budget: float,
     tool_format: str,
     reasoning: bool | None,
 ) -> "GatewayConfig":
@@ -146,6 +162,7 @@ def _gateway_config(
             api_key,
             requests_per_minute,
             trace_file,
+            grammar_compile_seconds=grammar_compile_budget / 1000,
             tool_format=None if tool_format == "auto" else tool_format,
             reasoning=reasoning,
         )

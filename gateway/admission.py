@@ -12,17 +12,17 @@ import msgspec
 
 from outrider.engine.errors import RequestError
 from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
-from outrider.gateway.answer_form import AnswerForm, chat_prompt, refuse_form
+from outrider.gateway.answer_form import AnswerForm, chat_prompt, refuse_answer
 from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
+from outrider.gateway.forms import Form, form_of
 from outrider.gateway.requests import (
     ChatRequest,
     CompletionRequest,
-    ResponseFormat,
     SpeculationOptions,
     refuse_unsupported,
 )
 from outrider.gateway.state import Gateway
-from outrider.structured.constraint import CompiledGrammar, Constraint
+from outrider.structured.constraint import SUBJECTS, CompiledGrammar
 from outrider.structured.errors import StructuredError, WorkerError
 from outrider.structured.finding import refusal
 from outrider.telemetry.figures import GrammarFigures, RequestAttributes
@@ -58,7 +58,7 @@ class Admitted:
     requested_draft_tokens: int | None  # of a step, as the request says; the server may have allowed less
     grammar: CompiledGrammar | None
     grammar_figures: GrammarFigures | None
-    form: AnswerForm
+    answer: AnswerForm
     check: AnswerCheck | None
 
 
@@ -73,17 +73,17 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         raise invalid("`stream_options` is only for streams: set `stream` to true or remove it", "stream_options")
     hello = gateway.engine.hello
     if isinstance(request, ChatRequest):
-        text, form = chat_prompt(gateway, request)
+        text, answer = chat_prompt(gateway, request)
         field, prompt_ids = "messages", await _encode(gateway, text, add_special_tokens=False)
         max_tokens = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
     else:
-        form = AnswerForm()
+        answer = AnswerForm()
         field, prompt_ids = "prompt", await _text_prompt(gateway, request)
         max_tokens = request.max_tokens
     params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
     options = _speculation_options(request)
     speculation = await _speculation(gateway, request, options)
-    grammar, figures = await _grammar(gateway, request.response_format, form)
+    grammar, figures = await _grammar(gateway, form_of(request), answer)
     stop = request.stop
     submit = Submit(
         request_id=request_id,
@@ -105,7 +105,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         requested_draft_tokens=options.max_tokens,
         grammar=grammar,
         grammar_figures=figures,
-        form=form,
+        answer=answer,
         check=_answer_check(request, grammar, params),
     )
 
@@ -296,18 +296,13 @@ def _answer_check(
 
 
 async def _grammar(
-    gateway: Gateway, response_format: ResponseFormat | None, form: AnswerForm
+    gateway: Gateway, form: Form | None, answer: AnswerForm
 ) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
-    content: Constraint | None = None
-    if response_format is None or response_format.type == "text":
-        pass
-    elif response_format.type == "json_object":
-        content = Constraint("json_object")
-    elif response_format.json_schema is None:
-        raise invalid("`response_format.json_schema` is missing", "response_format.json_schema")
-    else:
-        content = Constraint("json_schema", response_format.json_schema.schema)
-    constraint = form.constraint(content)
+    content = None if form is None else form.constraint
+    try:
+        constraint = answer.constraint(content)
+    except StructuredError as error:
+        raise _invalid_form(form, error) from error
     if constraint is None:
         return None, None
     started = time.monotonic()
@@ -317,33 +312,38 @@ async def _grammar(
     except WorkerError as error:
         raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
-        await refuse_form(gateway.compiler, form, error)
-        raise _invalid_schema(response_format, error) from error
+        await refuse_answer(gateway.compiler, answer, error)
+        raise _invalid_form(form, error) from error
     if content is not None and constraint is not content:  # what is left of the content's own schema
         part = await gateway.compiler.compile(content)
         grammar = msgspec.structs.replace(grammar, left=part.left, schema=part.schema)
-    named = None if response_format is None else response_format.json_schema
-    if named is not None and named.strict and (problem := refusal(grammar.left, strict=True)) is not None:
-        raise _invalid_schema(response_format, problem)
+    if form is not None and form.is_strict and (problem := refusal(grammar.left, strict=True)) is not None:
+        raise _invalid_form(form, problem)
     seconds = time.monotonic() - started
+    backend = grammar.backend.partition("-")[0]
     if not is_cached:
-        gateway.metrics.observe_grammar_compile(seconds)
+        gateway.metrics.observe_grammar_compile(seconds, backend)
     compile_ms = 0.0 if is_cached else seconds * 1000
-    route = "validated" if grammar.left else "exact"
-    return grammar, GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached, route=route)
-
-
-def _invalid_schema(response_format: ResponseFormat | None, problem: StructuredError) -> ApiError:
-    """A 400 that names every keyword which cannot be honoured."""
-    name = (
-        ""
-        if response_format is None or response_format.json_schema is None
-        else f" '{response_format.json_schema.name}'"
+    return grammar, GrammarFigures(
+        kind=constraint.kind,
+        compile_ms=compile_ms,
+        cache_hit=is_cached,
+        route="validated" if grammar.left else "exact",
+        backend=backend,
+        backend_reason=grammar.reason,
     )
+
+
+def _invalid_form(form: Form | None, problem: StructuredError) -> ApiError:
+    """A 400 that names every keyword which cannot be honoured."""
+    if form is None:
+        return ApiError(400, f"The grammar of the tools is refused: {problem}", param="tools")
+    name = "" if form.name is None else f" '{form.name}'"
+    kind = "json_schema" if form.constraint.kind == "json_object" else form.constraint.kind
     return ApiError(
         400,
-        f"Invalid schema for response_format{name}: {problem}",
-        param="response_format",
-        code="invalid_json_schema",
+        f"Invalid {SUBJECTS[kind]} for {form.field}{name}: {problem}",
+        param=form.field,
+        code=f"invalid_{kind}",
         error_type="grammar_compile_failed",
     )

@@ -104,7 +104,7 @@ def _template_arguments(gateway: Gateway, request: ChatRequest) -> dict[str, Any
     return {"reasoning_effort": effort, **given}
 
 
-async def refuse_form(compiler: Compiler, form: AnswerForm, error: StructuredError) -> None:
+async def refuse_answer(compiler: Compiler, form: AnswerForm, error: StructuredError) -> None:
     """Finds what of the form is why a grammar was refused, if anything is: a function's schema, or the budget.
 
     Raises:

@@ -18,6 +18,7 @@ class GatewayConfig:
     api_key: str | None = None  # asked of every /v1 request when set
     requests_per_minute: int | None = None  # for all clients together; no limit when None
     trace_file: Path | None = None
+    grammar_compile_seconds: float = 0.02  # that xgrammar may be expected to take, else llguidance is taken
     tool_format: str | None = None  # how the model writes calls: a name of `structured/tools/table.py`, or `none`
     reasoning: bool | None = None  # whether it writes sections of reasoning; the chat template tells both when None
     max_body_bytes: int = 4 * 2**20

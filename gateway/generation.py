@@ -72,9 +72,9 @@ class Generation:
         self._admitted = admitted
         self._submit = admitted.submits[index]
         self._prompt_logprobs: list[TokenLogprobs] = []
-        decode = gateway.tokenizer.decoder(admitted.form.marks)
+        decode = gateway.tokenizer.decoder(admitted.answer.marks)
         self._text = AnswerText(decode, admitted.stops, admitted.stop_token_ids)
-        self._reader = AnswerReader(admitted.form)
+        self._reader = AnswerReader(admitted.answer)
 
     @property
     def attempts(self) -> "tuple[Generation, ...]":

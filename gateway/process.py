@@ -157,7 +157,8 @@ async def _open_gateway(config: GatewayConfig, engine: EngineLink, metrics: Metr
     async with AsyncExitStack() as stack:
         tracing = Tracing.from_environment(config.trace_file)
         stack.push_async_callback(asyncio.to_thread, tracing.close)
-        compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids)
+        budget = config.grammar_compile_seconds
+        compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids, budget_seconds=budget)
         stack.push_async_callback(compiler.close)
         await compiler.start()
         gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, limit)

@@ -54,8 +54,10 @@ class Compiler:
         memory_bytes: int = 4 * 2**30,
         cache_bytes: int = 256 * 2**20,
         retry_seconds: float = 60.0,
+        budget_seconds: float = 0.02,
     ) -> None:
-        setup = Setup(str(tokenizer_path), vocab_size, tuple(stop_token_ids), cpu_seconds, memory_bytes)
+        stops = tuple(stop_token_ids)
+        setup = Setup(str(tokenizer_path), vocab_size, stops, cpu_seconds, memory_bytes, budget_seconds)
         self._workers = [_Worker(setup, wall_seconds) for _ in range(num_workers)]
         self._idle: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
         self._tasks: dict[str, asyncio.Task[Compiled | Failure]] = {}  # one per content under way
@@ -98,11 +100,12 @@ class Compiler:
         if reply is None:
             task = self._tasks.get(key)
             if task is None:
-                task = self._tasks[key] = asyncio.create_task(self._run(key, Job(constraint.kind, text)), name=key)
+                job = Job(constraint.kind, text, constraint.whitespace)
+                task = self._tasks[key] = asyncio.create_task(self._run(key, job), name=key)
                 task.add_done_callback(self._finish)
             reply = await asyncio.shield(task)
         if isinstance(reply, Compiled):
-            return CompiledGrammar(key=key, backend=reply.backend, data=reply.data, left=reply.left, schema=text)
+            return CompiledGrammar(key, reply.backend, reply.data, reply.reason, reply.left, text)
         if reply.kind == "schema":
             raise SchemaError(reply.message, pointer=reply.pointer, keyword=reply.keyword)
         raise _ERRORS[reply.kind](reply.message)

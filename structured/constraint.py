@@ -13,6 +13,7 @@ from outrider.structured.errors import SchemaError
 from outrider.structured.finding import Finding
 
 Kind = Literal["json_schema", "json_object", "regex", "choice", "grammar", "structural_tag"]
+Whitespace = Literal["compact", "free"]  # of JSON text: none, or bounded amounts where readers expect them
 
 
 # What messages call the value.
@@ -35,6 +36,7 @@ class Constraint(msgspec.Struct, frozen=True):
 
     kind: Kind
     value: Any = None
+    whitespace: Whitespace = "compact"
 
     @property
     def text(self) -> bytes:
@@ -57,7 +59,7 @@ class Constraint(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """Content hash (hex): equal keys, equal grammars."""
-        return hashlib.sha256(self.kind.encode() + b"\0" + self.text).hexdigest()
+        return hashlib.sha256(f"{self.kind} {self.whitespace}\0".encode() + self.text).hexdigest()
 
 
 class CompiledGrammar(msgspec.Struct, frozen=True):
@@ -69,5 +71,6 @@ class CompiledGrammar(msgspec.Struct, frozen=True):
     key: str
     backend: str
     data: bytes
+    reason: str = ""  # why this backend
     left: tuple[Finding, ...] = ()
     schema: bytes = b""  # JSON text to check answers against

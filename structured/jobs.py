@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from outrider.structured.constraint import Kind
+from outrider.structured.constraint import Kind, Whitespace
 from outrider.structured.finding import Finding, Violation
 
 HEADER_BYTES: Final = 4
@@ -23,6 +23,7 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     stop_token_ids: tuple[int, ...]
     cpu_seconds: float
     memory_bytes: int
+    budget_seconds: float  # of a compile by xgrammar, before llguidance is taken instead
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
@@ -30,6 +31,7 @@ class Job(msgspec.Struct, tag=True, frozen=True):
 
     kind: Kind
     text: bytes
+    whitespace: Whitespace = "compact"
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
@@ -41,6 +43,7 @@ class Compiled(msgspec.Struct, tag=True, frozen=True):
 
     backend: str
     data: bytes
+    reason: str = ""  # why this backend
     left: tuple[Finding, ...] = ()
 
 

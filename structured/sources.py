@@ -1,89 +1,110 @@
-"""From each kind of constraint to a grammar of xgrammar's. Runs in the compile worker."""
+"""From each kind of constraint to the text of a grammar, in xgrammar's EBNF or llguidance's Lark."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 import xgrammar
 
 from outrider.structured import limits
-from outrider.structured.audit import audit
-from outrider.structured.automaton import TooComplexError, build
-from outrider.structured.constraint import Kind
+from outrider.structured.audit import Audit, audit
+from outrider.structured.automaton import Either, Expression, TooComplexError, build, literal
+from outrider.structured.constraint import Whitespace
 from outrider.structured.ebnf import quoted, to_ebnf
 from outrider.structured.errors import SchemaError, first_line
-from outrider.structured.finding import Finding, refusal
+from outrider.structured.lark import HEADER, Lark, expression_lark, to_lark
 from outrider.structured.pattern import PatternError, parse_whole
-from outrider.structured.tags import prepare
 from outrider.structured.terminals import rules_of
-from outrider.structured.vocabulary import added_tokens
+
+_LARK_START: Final = re.compile(r"^\s*start\s*:", re.MULTILINE)
 
 
-def grammar_of(kind: Kind, value: Any, info: xgrammar.TokenizerInfo) -> tuple[xgrammar.Grammar, tuple[Finding, ...]]:
-    """The grammar of a constraint's value, and what it leaves to the validator. Raises SchemaError."""
-    if kind in {"json_schema", "json_object"}:
-        audited = audit(value)
-        refused = audited.error()
-        if refused is not None:
-            raise refused
-        return xgrammar.Grammar.from_ebnf(to_ebnf(audited.schema)), audited.left
-    return _unvalidated(kind, value, info), ()
+def ebnf_of(kind: str, value: Any, whitespace: Whitespace = "compact") -> str:
+    """EBNF of what an audited schema, a pattern, a list of choices or a grammar describes; its root is called `root`.
 
-
-def _unvalidated(kind: Kind, value: Any, info: xgrammar.TokenizerInfo) -> xgrammar.Grammar:
-    if kind == "grammar":  # as a tag: xgrammar masks legal tokens of a root that is recursive, and tags have their own
-        value = {"format": {"type": "grammar", "grammar": value}}
-    elif kind != "structural_tag":
-        return xgrammar.Grammar.from_ebnf(ebnf_of(kind, value))
-    limits.check_nesting(value)
-    return xgrammar.Grammar.from_structural_tag(prepare(value, added_tokens(info), ebnf_of))
-
-
-def ebnf_of(kind: str, value: Any, *, is_strict: bool = True) -> str:
-    """EBNF of what a schema, a pattern, a list of choices or a grammar describes; its root is called `root`.
-
-    Of a schema that is not strict, what cannot be enforced is left out. Raises SchemaError.
+    Raises SchemaError, and TooComplexError for what llguidance alone can keep.
     """
     match kind:
         case "regex":
-            return _regex(value)
+            return _text(rules_of(build(pattern_of(value)), "root"))
         case "choice":
-            return _choice(value)
+            return _text({"root": " | ".join(quoted(choice) for choice in choices_of(value))})
         case "grammar":
-            return _grammar(value)
+            return _ebnf(value)
         case _:
-            audited = audit(value)
-            problem = refusal(audited.findings, strict=is_strict)
-            if problem is not None:
-                raise problem
-            return to_ebnf(audited.schema)
+            return to_ebnf(value, whitespace)
 
 
-def _regex(pattern: Any) -> str:
+def lark_of(kind: str, value: Any, whitespace: Whitespace = "compact") -> Lark:
+    """Lark of the same; a grammar must be written in it. Raises SchemaError."""
+    match kind:
+        case "regex":
+            return expression_lark(pattern_of(value))
+        case "choice":
+            return expression_lark(Either(tuple(literal(choice) for choice in choices_of(value))))
+        case "grammar":
+            return Lark(HEADER + value)
+        case _:
+            return to_lark(value, whitespace)
+
+
+def part_of(kind: str, value: Any, *, strict: bool = True) -> str:
+    """EBNF for a part of a tag, whose schemas nobody validates later: strict ones must be exact.
+
+    Raises SchemaError.
+    """
+    try:
+        return ebnf_of(kind, audited(value, strict=strict).schema if kind == "json_schema" else value)
+    except TooComplexError as error:
+        raise SchemaError(f"is too complex for a tag: {error}") from error
+
+
+def audited(schema: Any, *, strict: bool = False) -> Audit:
+    """The schema, normalised. Raises SchemaError when it is refused."""
+    result = audit(schema)
+    refusal = result.error(strict=strict)
+    if refusal is not None:
+        raise refusal
+    return result
+
+
+def pattern_of(pattern: Any) -> Expression:
+    """What a text must match from end to end. Raises SchemaError."""
     if not isinstance(pattern, str):
         raise SchemaError("a pattern is a string")
     try:
-        rules = rules_of(build(parse_whole(pattern)), "root")
+        return parse_whole(pattern)
     except PatternError as error:
         raise SchemaError(f"the pattern uses {error}, which is not supported") from error
-    except TooComplexError as error:
-        raise SchemaError("the pattern has too many states: shorten its repetitions") from error
-    return _text(rules)
 
 
-def _choice(choices: Any) -> str:
+def choices_of(choices: Any) -> list[str]:
+    """The texts to choose from. Raises SchemaError."""
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, str) for choice in choices):
         raise SchemaError("choices are a list of strings, at least one")
     if len(choices) > limits.MAX_ENUM_VALUES:
         raise SchemaError(f"more than {limits.MAX_ENUM_VALUES} choices: shorten the list")
     if "" in choices:
         raise SchemaError("a choice is empty: remove it")
-    return _text({"root": " | ".join(quoted(choice) for choice in choices)})
+    return choices
 
 
-def _grammar(text: Any) -> str:
-    if not isinstance(text, str) or "::=" not in text:
-        raise SchemaError("a grammar is text with rules such as `root ::= ...`")
+def is_lark(text: Any) -> bool:
+    """Whether a user's grammar is written in Lark rather than EBNF. Raises SchemaError when it is neither."""
+    if not isinstance(text, str):
+        raise SchemaError("a grammar is a string")
     if len(text.encode()) > limits.MAX_GRAMMAR_BYTES:
-        raise SchemaError(f"the grammar has more than {limits.MAX_GRAMMAR_BYTES // 1024} KiB")
+        raise SchemaError(f"the grammar has more than {limits.MAX_GRAMMAR_BYTES // 1024} KiB: shorten it")
+    if "::=" in text:
+        return False
+    if not _LARK_START.search(text):
+        raise SchemaError("a grammar has a rule `root ::= ...` (EBNF) or `start: ...` (Lark)")
+    return True
+
+
+def _ebnf(text: Any) -> str:
+    if is_lark(text):
+        raise SchemaError("a grammar within a tag is EBNF: `root ::= ...`")
+    assert isinstance(text, str), "checked above"
     try:
         xgrammar.Grammar.from_ebnf(text)
     except RuntimeError as error:

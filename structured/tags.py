@@ -7,7 +7,7 @@ since models write it so and since text never holds it.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from outrider.structured import limits
 from outrider.structured.errors import SchemaError
@@ -41,21 +41,13 @@ _REASONS: Final = {
 Format = dict[str, Any]
 
 
-class GrammarOf(Protocol):
-    """EBNF of a value of a kind; of a schema that is not strict, of what can be enforced."""
-
-    def __call__(self, kind: str, value: Any, /, *, is_strict: bool) -> str:
-        """Raises SchemaError."""
-        ...
-
-
-def prepare(tag: Any, added: Mapping[str, int], grammar_of: GrammarOf) -> Format:
+def prepare(tag: Any, added: Mapping[str, int], grammar_of: Callable[..., str]) -> Format:
     """The tag in the formats that xgrammar keeps.
 
     Args:
         tag: `{"type": "structural_tag", "format": ...}`, or the older `{"structures": [...], "triggers": [...]}`
         added: ids of the tokenizer's added tokens by their text
-        grammar_of: EBNF of a `json_schema`, a `regex` or a `grammar`
+        grammar_of: EBNF of a `json_schema`, a `regex` or a `grammar`; with `strict` false, of a schema it may be wider
 
     Raises:
         SchemaError: it is malformed; the pointer leads to the format.
@@ -92,7 +84,7 @@ def _modern(tag: Format) -> Format:
 
 
 class _Preparation:
-    def __init__(self, added: Mapping[str, int], grammar_of: GrammarOf) -> None:
+    def __init__(self, added: Mapping[str, int], grammar_of: Callable[..., str]) -> None:
         self.added = added
         self.grammar_of = grammar_of
         self.writers: dict[str, Callable[[Format, str, int], Format]] = {
@@ -123,6 +115,8 @@ class _Preparation:
         """Anything up to a mark, and the mark. Tokens before it are counted exactly where the mark is one token."""
         end = self.marks(node["end"], f"{place}/end")
         most = node.get("max_tokens")
+        if most is not None and (type(most) is not int or not 0 <= most < 2**31):
+            raise SchemaError(f"`max_tokens` at `{place}` is a number from 0", pointer=place, keyword="max_tokens")
         if end[0]["type"] == "token":
             free = {"type": "any_tokens", "exclude_tokens": [end[0]["token"]]}
             return _sequence([free if most is None else {**free, "max_tokens": most}, *end])
@@ -174,10 +168,8 @@ class _Preparation:
             raise SchemaError(f"`style` at `{place}` is not supported: use `json`", pointer=place, keyword="style")
         field = "pattern" if node["type"] == "regex" else node["type"]
         try:
-            return {
-                "type": "grammar",
-                "grammar": self.grammar_of(node["type"], node[field], is_strict=node.get("strict", True)),
-            }
+            text = self.grammar_of(node["type"], node[field], strict=node.get("strict", True))
+            return {"type": "grammar", "grammar": text}
         except SchemaError as error:
             pointer = f"{place}/{field}{error.pointer.removeprefix('#')}"
             raise SchemaError(f"at `{place}/{field}`: {error}", pointer=pointer, keyword=error.keyword) from error

@@ -42,7 +42,7 @@ def main() -> None:
             return
         torch.set_num_threads(1)
         info = tokenizer_info(setup.tokenizer_path, setup.vocab_size, setup.stop_token_ids)
-        backends = Backends(info)
+        backends = Backends(info, setup.budget_seconds)
         _limit_memory(setup.memory_bytes)
         _write(output, Ready())
         while isinstance(job := _read(sys.stdin.buffer, decoder), Job):
@@ -55,7 +55,7 @@ def _reply(backends: Backends, job: Job, printed: BinaryIO) -> Reply:
     printed.seek(0)
     printed.truncate()
     try:
-        compiled = backends.compile(job.kind, job.text)
+        compiled = backends.compile(job.kind, job.text, job.whitespace)
         warning = _warning(printed)
         if warning:
             raise CompileFailed(f"the grammar compiler would not enforce the schema: {warning}")

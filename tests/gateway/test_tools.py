@@ -49,7 +49,8 @@ class HereCompiler:
 
     async def compile(self, constraint) -> CompiledGrammar:
         compiled = self._backends.compile(constraint.kind, constraint.text)
-        return CompiledGrammar(constraint.key, compiled.backend, compiled.data, compiled.left, constraint.text)
+        parts = (compiled.backend, compiled.data, compiled.reason, compiled.left)
+        return CompiledGrammar(constraint.key, *parts, constraint.text)
 
 
 class SayingEngine:

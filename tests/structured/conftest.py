@@ -2,6 +2,7 @@
 
 import datetime
 import enum
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,19 +72,20 @@ def loader(vocabulary: Vocabulary) -> GrammarLoader:
     return GrammarLoader(vocabulary.path, vocabulary.size, vocabulary.stop_token_ids)
 
 
-@pytest.fixture(scope="session")
-def compile_here(vocabulary: Vocabulary) -> Callable[[Any], CompiledGrammar]:
-    """Compile a constraint, or a schema, without a process."""
+@pytest.fixture(scope="session", params=["xgrammar", "llguidance"])
+def compile_here(vocabulary: Vocabulary, request: pytest.FixtureRequest) -> Callable[[Any], CompiledGrammar]:
+    """Compile a constraint, or a schema, without a process, on each of the backends."""
     info = tokenizer_info(vocabulary.path, vocabulary.size, vocabulary.stop_token_ids)
-    backends = Backends(info)
+    backends = Backends(info, budget_seconds={"xgrammar": math.inf, "llguidance": -1}[request.param])
     done: dict[str, CompiledGrammar] = {}
 
     def compile_once(wanted: Any) -> CompiledGrammar:
         constraint = wanted if isinstance(wanted, Constraint) else Constraint("json_schema", wanted)
         key = constraint.key
         if key not in done:
-            compiled = backends.compile(constraint.kind, constraint.text)
-            done[key] = CompiledGrammar(key, compiled.backend, compiled.data)
+            compiled = backends.compile(constraint.kind, constraint.text, constraint.whitespace)
+            # Keys of their own: the loader would hold the other backend's for the same.
+            done[key] = CompiledGrammar(f"{request.param} {key}", compiled.backend, compiled.data)
         return done[key]
 
     return compile_once
