@@ -24,6 +24,8 @@ NAMES = """
     outrider_grammar_compile_seconds:histogram outrider_kv_blocks:gauge outrider_kv_blocks_used:gauge
     outrider_preemptions:counter outrider_prompt_tokens:counter outrider_rate_limited:counter
     outrider_requests:counter outrider_requests_running:gauge outrider_requests_waiting:gauge
+    outrider_queue_requests:gauge outrider_queue_prompt_tokens:gauge outrider_queue_wait_seconds:histogram
+    outrider_queue_position:histogram outrider_queue_refused:counter
 """
 
 
