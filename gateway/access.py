@@ -155,7 +155,7 @@ def _shared_meters(limits: str) -> "RedisMeters | None":
     except ImportError as error:
         raise ConfigError(f"limits: {limits} needs the package redis: pip install 'outrider[redis]'") from error
     except ValueError as error:
-        raise ConfigError(f"limits: {limits} is not memory and no address of a Redis: {error}") from error
+        raise ConfigError(f"limits: {limits} is no address of a Redis: {error}") from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -38,6 +38,8 @@ class GatewayConfig:
             raise ValueError(f"port must lie between 0 and 65535, not {self.port}")
         if self.requests_per_minute is not None and not 1 <= self.requests_per_minute <= MAX_LIMIT:
             raise ValueError(f"requests_per_minute must lie between 1 and {MAX_LIMIT}, not {self.requests_per_minute}")
+        if self.limits != "memory" and not self.limits.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError(f"limits must be memory or the address of a Redis, redis://host:port/0, not {self.limits}")
         if self.limits_fallback not in FALLBACKS:
             raise ValueError(f"limits_fallback must be one of {', '.join(FALLBACKS)}, not {self.limits_fallback}")
         for name in ("output_estimate", "queue_requests", "queue_tokens", "queue_seconds", "queue_aging_seconds"):

@@ -9,7 +9,7 @@ from typing import Any
 _TABLE = re.compile(r"\s*\[\[?(?P<name>[^\]]+)\]")
 _KEY = re.compile(r"""\s*(?P<name>(?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
-_SYNTAX = re.compile(r"(?P<problem>.*) \(at line (?P<line>\d+), column \d+\)", re.DOTALL)
+_SYNTAX = re.compile(r"(?P<problem>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", re.DOTALL)
 
 
 class ConfigError(Exception):
@@ -34,8 +34,9 @@ class TomlFile:
             raise ConfigError(f"{path}: the configuration is not UTF-8 text") from error
         except tomllib.TOMLDecodeError as error:
             found = _SYNTAX.fullmatch(str(error))
-            place, problem = (f"{path}:{found['line']}", found["problem"]) if found else (str(path), str(error))
-            raise ConfigError(f"{place}: this is not TOML: {problem}") from error
+            assert found is not None
+            line = found["line"] or len(text.splitlines())
+            raise ConfigError(f"{path}:{line}: this is not TOML: {found['problem']}") from error
         self._lines = _lines(text)
 
     def place(self, keys: Sequence[str]) -> str:

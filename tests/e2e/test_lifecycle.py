@@ -155,6 +155,48 @@ def test_a_key_is_asked_for_and_the_limit_holds(tmp_path) -> None:
     assert "Please try again in" in limited.value.message
 
 
+def test_keys_and_limits_are_read_again_on_sighup(tmp_path) -> None:
+    """The streams that run go on; a revoked key is refused from then on, and a new limit holds."""
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'keys = "{tmp_path}/keys.json"\n[global_limits]\nrequests_per_minute = 1000\n')
+    secrets = [create_key(tmp_path, name) for name in ("first", "second")]
+    server = Server("--config", str(config))
+    first, second = (openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) for key in secrets)
+    body = {"model": "outrider-demo", "prompt": "a"}
+    with first, second:
+        stream = first.completions.create(**body, max_tokens=300, stream=True, extra_body={"ignore_eos": True})
+        begun = next(iter(stream))
+        assert 0 == run("keys", "revoke", "first", "--keys", f"{tmp_path}/keys.json")[0]
+        config.write_text(config.read_text().replace("1000", "2"))
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while not is_refused(first, body):
+            assert time.monotonic() < deadline, "SIGHUP changed nothing"
+        ended = [chunk.choices[0].finish_reason for chunk in stream]
+        headers = second.completions.with_raw_response.create(**body, max_tokens=1).headers
+    status, _ = server.stop()
+
+    assert begun.choices[0].finish_reason is None
+    assert "length" == ended[-1]
+    assert "2" == headers["x-ratelimit-limit-requests"]
+    assert 0 == status
+
+
+def create_key(folder, name: str) -> str:
+    made = subprocess.run(
+        [*COMMAND, "keys", "create", name, "--keys", f"{folder}/keys.json"], capture_output=True, text=True, check=True
+    )
+    return made.stdout.strip()
+
+
+def is_refused(client, body) -> bool:
+    try:
+        client.completions.create(**body, max_tokens=1)
+    except openai.AuthenticationError:
+        return True
+    return False
+
+
 def test_the_halves_run_apart(tmp_path) -> None:
     """`outrider engine` and `outrider gateway`, joined by a Unix socket."""
     path = f"unix:{tmp_path}/engine.sock"
