@@ -14,6 +14,8 @@ import openai
 import pytest
 from server import COMMAND, Server
 
+from outrider.gateway.keys import Key, change_keys, digest, new_secret
+
 
 def is_alive(pid: int) -> bool:
     try:
@@ -159,14 +161,16 @@ def test_keys_and_limits_are_read_again_on_sighup(tmp_path) -> None:
     """The streams that run go on; a revoked key is refused from then on, and a new limit holds."""
     config = tmp_path / "gateway.toml"
     config.write_text(f'keys = "{tmp_path}/keys.json"\n[global_limits]\nrequests_per_minute = 1000\n')
-    secrets = [create_key(tmp_path, name) for name in ("first", "second")]
+    secrets = {name: new_secret() for name in ("first", "second")}
+    keys = [Key(id=name, sha256=digest(secret)) for name, secret in secrets.items()]
+    change_keys(tmp_path / "keys.json", lambda _: keys)
     server = Server("--config", str(config))
-    first, second = (openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) for key in secrets)
+    first, second = (openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) for key in secrets.values())
     body = {"model": "outrider-demo", "prompt": "a"}
     with first, second:
         stream = first.completions.create(**body, max_tokens=300, stream=True, extra_body={"ignore_eos": True})
         begun = next(iter(stream))
-        assert 0 == run("keys", "revoke", "first", "--keys", f"{tmp_path}/keys.json")[0]
+        change_keys(tmp_path / "keys.json", lambda _: keys[1:])
         config.write_text(config.read_text().replace("1000", "2"))
         server.process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + 20
@@ -180,13 +184,6 @@ def test_keys_and_limits_are_read_again_on_sighup(tmp_path) -> None:
     assert "length" == ended[-1]
     assert "2" == headers["x-ratelimit-limit-requests"]
     assert 0 == status
-
-
-def create_key(folder, name: str) -> str:
-    made = subprocess.run(
-        [*COMMAND, "keys", "create", name, "--keys", f"{folder}/keys.json"], capture_output=True, text=True, check=True
-    )
-    return made.stdout.strip()
 
 
 def is_refused(client, body) -> bool:
