@@ -7,7 +7,7 @@ FOLDERS = cli demo engine gateway kernels loadtest speculative structured teleme
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: serve test check format equality soak demo-model clean
+.PHONY: serve test check format equality schema-suite soak demo-model clean
 
 serve: .venv/serve.stamp
 	@exec $(BIN)/outrider serve --host $(HOST) --port $(PORT) --trace-file traces.jsonl $(ARGS)
@@ -27,6 +27,10 @@ format: .venv/test.stamp
 # Thousands of answers of every kind, with every speculation, beside the plain ones: a minute or two.
 equality: .venv/test.stamp
 	OUTRIDER_EQUALITY_ROUNDS=4 $(BIN)/pytest tests/engine/test_lossless.py tests/engine/test_lossless_power.py tests/engine/test_guesses.py $(ARGS)
+
+# The official JSON Schema test suite through audit, compile, grammar and validator. OUTRIDER_SCHEMA_SUITE says where it lies.
+schema-suite: .venv/test.stamp
+	$(BIN)/python -P tests/support/schema_suite.py $(ARGS)
 
 # Half an hour of load with clients that leave: every block is free in the end, and no memory is lost.
 soak: .venv/test.stamp

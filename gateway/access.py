@@ -13,7 +13,7 @@ import msgspec
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.errors import ApiError
 from outrider.gateway.keys import ANONYMOUS, Key, KeyFileError, Keyring, mask, read_keys
-from outrider.gateway.limiter import Limiter
+from outrider.gateway.limiter import Lease, Limiter
 from outrider.gateway.limits import Limits
 from outrider.gateway.toml_file import ConfigError, TomlFile
 
@@ -117,8 +117,11 @@ class Access:
             raise _unauthorised(f"Incorrect API key: {mask(secret)}")
         return key
 
-    def scopes(self, key: Key, model: str) -> list[tuple[str, Limits]]:
-        """The limits that a request has to pass."""
+    def lease(self, key: Key, model: str) -> Lease:
+        """What a request will hold of the limits that it has to pass; nothing yet."""
+        return self.limiter.lease(self._scopes(key, model))
+
+    def _scopes(self, key: Key, model: str) -> list[tuple[str, Limits]]:
         everybody, tables = self._tables.global_limits, self._tables
         if self._config.requests_per_minute is not None:
             everybody = msgspec.structs.replace(everybody, requests_per_minute=self._config.requests_per_minute)

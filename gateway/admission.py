@@ -25,6 +25,7 @@ from outrider.gateway.requests import (
 from outrider.gateway.state import Gateway
 from outrider.structured.constraint import CompiledGrammar, Constraint
 from outrider.structured.errors import StructuredError, WorkerError
+from outrider.structured.finding import refusal
 from outrider.telemetry.figures import GrammarFigures, RequestAttributes
 
 # Longer texts are tokenised in a thread, so that other requests do not wait for them.
@@ -32,6 +33,18 @@ LONG_TEXT = 20_000  # characters
 
 # Takes the number of prompt tokens, the most of an answer, and the number of answers.
 Reserve = Callable[[int, int, int], Awaitable[None]]
+
+
+DEFAULT_VALIDATION_RETRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCheck:
+    """What is done with each finished answer whose grammar enforces only a part of its schema."""
+
+    schema: bytes
+    is_streamed: bool  # then nothing can be drawn again: what was sent cannot be recalled
+    max_retries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,8 @@ class Admitted:
     requested_draft_tokens: int | None  # of a step, as the request says; the server may have allowed less
     grammar: CompiledGrammar | None
     grammar_figures: GrammarFigures | None
+    check: AnswerCheck | None
+    reserve: Reserve  # for whatever more it turns out to cost
 
 
 async def admit(
@@ -106,6 +121,8 @@ async def admit(
         requested_draft_tokens=options.max_tokens,
         grammar=grammar,
         grammar_figures=figures,
+        check=_answer_check(request, grammar, params),
+        reserve=reserve,
     )
 
 
@@ -310,6 +327,17 @@ async def _encode(gateway: Gateway, text: str, *, add_special_tokens: bool) -> l
     return await asyncio.to_thread(gateway.tokenizer.encode, text, add_special_tokens=add_special_tokens)
 
 
+def _answer_check(
+    request: ChatRequest | CompletionRequest, grammar: CompiledGrammar | None, params: SamplingParams
+) -> AnswerCheck | None:
+    if grammar is None or not grammar.left:
+        return None
+    given = request.max_validation_retries
+    retries = DEFAULT_VALIDATION_RETRIES if given is None else given
+    is_final = bool(request.stream) or params.temperature == 0
+    return AnswerCheck(grammar.schema, bool(request.stream), 0 if is_final else retries)
+
+
 async def _grammar(
     gateway: Gateway, response_format: ResponseFormat | None
 ) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
@@ -328,15 +356,25 @@ async def _grammar(
     except WorkerError as error:
         raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
-        raise ApiError(
-            400,
-            f"Invalid schema for response_format: {error}",
-            param="response_format",
-            code="invalid_json_schema",
-            error_type="grammar_compile_failed",
-        ) from error
+        raise _invalid_schema(response_format, error) from error
+    named = response_format.json_schema
+    if named is not None and named.strict and (problem := refusal(grammar.left, strict=True)) is not None:
+        raise _invalid_schema(response_format, problem)
     seconds = time.monotonic() - started
     if not is_cached:
         gateway.metrics.observe_grammar_compile(seconds)
     compile_ms = 0.0 if is_cached else seconds * 1000
-    return grammar, GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached)
+    route = "validated" if grammar.left else "exact"
+    return grammar, GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached, route=route)
+
+
+def _invalid_schema(response_format: ResponseFormat, problem: StructuredError) -> ApiError:
+    """A 400 that names every keyword which cannot be honoured."""
+    name = "" if response_format.json_schema is None else f" '{response_format.json_schema.name}'"
+    return ApiError(
+        400,
+        f"Invalid schema for response_format{name}: {problem}",
+        param="response_format",
+        code="invalid_json_schema",
+        error_type="grammar_compile_failed",
+    )

@@ -1,8 +1,9 @@
 """All answers to one request, run side by side, and what there is to tell of them together."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import zip_longest
 
 from msgspec import UNSET
@@ -15,9 +16,11 @@ from outrider.gateway.responses import (
     PromptDetails,
     RequestMetrics,
     SpeculativeDecoding,
+    StructuredOutput,
     Usage,
 )
 from outrider.gateway.state import Gateway
+from outrider.gateway.validation import CheckedGeneration
 from outrider.telemetry.figures import InferenceResult, MethodFigures
 from outrider.telemetry.figures import SpeculationFigures as DraftTotals
 
@@ -31,7 +34,8 @@ class Choices:
     def __init__(self, gateway: Gateway, admitted: Admitted, arrived: float) -> None:
         self.id = admitted.submits[0].request_id
         self.echo = admitted.echo  # what every text begins with
-        self.generations = [Generation(gateway, admitted, index) for index in range(len(admitted.submits))]
+        kind = Generation if admitted.check is None else CheckedGeneration
+        self.generations = [kind(gateway, admitted, index) for index in range(len(admitted.submits))]
         self._gateway = gateway
         self._admitted = admitted
         self._arrived = arrived
@@ -65,7 +69,7 @@ class Choices:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def best(self) -> list[Generation]:
+    def best(self) -> Sequence[Generation | CheckedGeneration]:
         """The answers to return: all, or those with the highest mean log-probability, in that order."""
         if len(self.generations) == self._admitted.num_choices:
             return self.generations
@@ -117,11 +121,13 @@ class Choices:
             num_steps=figures.num_steps,
             num_preemptions=figures.num_preemptions,
             speculative_decoding=self._speculative_decoding(figures),
+            structured_output=self._structured_output(),
         )
 
     def result(self) -> InferenceResult:
         """What the trace says of the outcome; of a request that failed, what there was until then."""
         admitted, figures = self._admitted, self._figures()
+        told = admitted.grammar_figures
         speculation = None if figures is None else self._draft_totals(figures)
         return InferenceResult(
             response_id=self.id,
@@ -135,12 +141,23 @@ class Choices:
             decode_seconds=None if figures is None else figures.decode_seconds,
             speculation=speculation,
             methods=() if figures is None else tuple(_told(method) for method in figures.speculation),
-            grammar=admitted.grammar_figures,
+            grammar=None if told is None else replace(told, validation_retries=self._num_retries),
         )
+
+    @property
+    def _num_retries(self) -> int:
+        return sum(len(one.attempts) - 1 for one in self.generations)
+
+    def _structured_output(self) -> StructuredOutput | None:
+        grammar = self._admitted.grammar
+        if grammar is None:
+            return None
+        return StructuredOutput("validated" if grammar.left else "exact", list(grammar.left), self._num_retries)
 
     def _figures(self) -> RequestFigures | None:
         """The engine's figures of all answers: the longest times, sums of all else."""
-        known = [one.figures for one in self.generations if one.figures is not None]
+        attempts = [attempt for one in self.generations for attempt in one.attempts]
+        known = [attempt.figures for attempt in attempts if attempt.figures is not None]
         if len(known) <= 1:
             return known[0] if known else None
         return RequestFigures(
@@ -246,7 +263,7 @@ def _sum(figures: list[SpeculationFigures]) -> SpeculationFigures | None:
     )
 
 
-async def _pump(generation: Generation, inbox: "asyncio.Queue[Piece | int]") -> None:
+async def _pump(generation: Generation | CheckedGeneration, inbox: "asyncio.Queue[Piece | int]") -> None:
     try:
         async with aclosing(generation.pieces()) as pieces:
             async for piece in pieces:

@@ -69,9 +69,8 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         ApiError: it was refused, or failed before its first token.
     """
     gateway, state = request.app[GATEWAY], request[REQUEST_STATE]
-    if gateway.is_draining:
-        raise unavailable("The server is shutting down: send the request to another one")
-    parsed = parse_request(await _read_body(request, gateway.config.body_seconds), endpoint.request_type)
+    check_gate(gateway)
+    parsed = parse_request(await read_body(request, gateway.config.body_seconds), endpoint.request_type)
     state.deadline = deadline_of(parsed.timeout, request.headers.get(TIMEOUT_HEADER), state.arrived)
     if not state.key.may_use(parsed.model):
         raise model_not_allowed(parsed.model, state.key.models or ())
@@ -85,7 +84,7 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
     )
     # Not the x-request-id, which a client may send twice.
     response_id = f"{endpoint.id_prefix}-{secrets.token_hex(12)}"
-    with gateway.access.limiter.lease(gateway.access.scopes(state.key, parsed.model)) as lease:
+    with gateway.access.lease(state.key, parsed.model) as lease:
 
         async def reserve(num_prompt_tokens: int, max_tokens: int, num_answers: int) -> None:
             output_tokens = num_answers * min(max_tokens, gateway.config.output_estimate)
@@ -111,7 +110,7 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
                 return await _run(request, _Answer(gateway, state, endpoint, parsed, choices))
             finally:
                 if choices.num_output_tokens or state.error_type in {None, CLIENT_DISCONNECTED}:
-                    lease.used = Cost(len(submit.prompt_ids), choices.num_output_tokens)
+                    lease.used = Cost(len(submit.prompt_ids), choices.num_output_tokens, lease.num_requests)
 
 
 async def _run(request: web.Request, answer: "_Answer") -> web.StreamResponse:
@@ -280,7 +279,14 @@ class _EventWriter:
             raise ConnectionResetError("the client stopped reading") from error
 
 
-async def _read_body(request: web.Request, seconds: float) -> bytes:
+def check_gate(gateway: Gateway) -> None:
+    """Draining, before anything is read."""
+    if gateway.is_draining:
+        raise unavailable("The server is shutting down: send the request to another one")
+
+
+async def read_body(request: web.Request, seconds: float) -> bytes:
+    """The whole body; ApiError when it does not come."""
     try:
         async with asyncio.timeout(seconds):
             return await request.read()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from outrider.gateway.errors import rate_limited, unavailable
-from outrider.gateway.limits import NOTHING, Claim, Cost, Decision, Limits, claims, corrections
+from outrider.gateway.limits import NOTHING, Claim, Cost, Decision, Kind, Limits, claims, corrections, merged
 from outrider.gateway.meters import MemoryMeters, Meters, MetersLostError
 
 logger = logging.getLogger("outrider.gateway")
@@ -75,9 +75,10 @@ class Lease:
 
     def __init__(self, limiter: Limiter, scopes: Sequence[tuple[str, Limits]]) -> None:
         self.used = NOTHING
+        self.num_requests = 0  # that it counts as, so far
         self._limiter = limiter
         self._scopes = scopes
-        self._id = ""
+        self._id = secrets.token_hex(8)
         self._taken: tuple[Claim, ...] = ()
         self._meters: Meters | None = None  # that counted what was taken
 
@@ -92,16 +93,19 @@ class Lease:
             self._meters.correct(corrections(taken, self.used), self._id)
 
     async def take(self, cost: Cost, model: str) -> dict[str, str]:
-        """Takes what a request will presumably cost; the rate headers of its answer.
+        """Takes what a request will presumably cost, and when called again what it costs more; the rate headers.
 
         Raises:
             ApiError: 429, a limit refuses it; nothing is held then.
         """
-        self._id = secrets.token_hex(8)
         wanted = claims(self._scopes, cost, time.time())
+        if self.num_requests:
+            wanted = [claim for claim in wanted if claim.kind is not Kind.CONCURRENCY]  # it runs already
         decision, meters = await self._limiter.take(wanted, self._id)
         headers = decision.headers()
         if decision.denied_by is not None:
             raise rate_limited(decision, model, headers)
-        self._taken, self._meters = tuple(wanted), meters
+        self.num_requests += cost.requests
+        if self._meters is None or meters is self._meters:  # what others counted meanwhile stays with them
+            self._taken, self._meters = merged(self._taken, wanted), meters
         return headers

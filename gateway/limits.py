@@ -7,7 +7,7 @@ empty. A daily budget does not drain, and is a new meter each day (UTC). Concurr
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -190,6 +190,15 @@ def _amount(kind: Kind, cost: Cost, limit: int) -> int:
     if kind is Kind.DAILY:
         return cost.input_tokens + min(cost.output_tokens, max(0, limit - cost.input_tokens))
     return cost.of(kind)
+
+
+def merged(first: Sequence[Claim], more: Sequence[Claim]) -> tuple[Claim, ...]:
+    """What a request claims in all, once for each meter."""
+    by_meter = {claim.meter: claim for claim in first}
+    for claim in more:
+        known = by_meter.get(claim.meter)
+        by_meter[claim.meter] = claim if known is None else replace(claim, amount=known.amount + claim.amount)
+    return tuple(by_meter.values())
 
 
 def corrections(taken: Sequence[Claim], used: Cost) -> list[tuple[Claim, int]]:

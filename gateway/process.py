@@ -170,7 +170,9 @@ async def _open_gateway(
         stack.push_async_callback(access.limiter.close)
         fair = FairQueue(config.queue_requests, config.queue_tokens, config.queue_aging_seconds)
         queue = Queue(fair, lambda: engine.hello.num_answers_at_once, config.queue_seconds, metrics.queue)
-        yield Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, access, queue)
+        gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, access, queue)
+        stack.push_async_callback(gateway.checker.close)
+        yield gateway
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

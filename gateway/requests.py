@@ -81,6 +81,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     max_time: Annotated[float, Meta(gt=0, le=86400)] | None = None
     timeout: Annotated[float, Meta(gt=0, le=86400)] | None = None
     response_format: ResponseFormat | None = None
+    max_validation_retries: Annotated[int, Meta(ge=0, le=16)] | None = None
     speculation: str | SpeculationOptions | None = None
     return_metrics: bool | None = None
     return_token_origins: bool | None = None

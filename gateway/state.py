@@ -13,6 +13,7 @@ from outrider.gateway.deadline import Deadline
 from outrider.gateway.engine_link import EngineLink
 from outrider.gateway.keys import ANONYMOUS, Key
 from outrider.gateway.queue import Queue
+from outrider.structured.checker import Checker
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.engine_totals import EngineLevels, EngineTotals
 from outrider.telemetry.metrics import Metrics
@@ -32,6 +33,7 @@ class Gateway:
     metrics: Metrics
     access: Access
     queue: Queue
+    checker: Checker = field(default_factory=Checker)
     started: int = field(default_factory=lambda: int(time.time()))
     is_draining: bool = False
 

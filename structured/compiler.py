@@ -102,7 +102,7 @@ class Compiler:
                 task.add_done_callback(self._finish)
             reply = await asyncio.shield(task)
         if isinstance(reply, Compiled):
-            return CompiledGrammar(key=key, backend=reply.backend, data=reply.data)
+            return CompiledGrammar(key=key, backend=reply.backend, data=reply.data, left=reply.left, schema=text)
         if reply.kind == "schema":
             raise SchemaError(reply.message, pointer=reply.pointer, keyword=reply.keyword)
         raise _ERRORS[reply.kind](reply.message)

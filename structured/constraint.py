@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from outrider.structured.errors import SchemaError
+from outrider.structured.finding import Finding
 
 
 class Constraint(msgspec.Struct, frozen=True):
@@ -42,8 +43,13 @@ class Constraint(msgspec.Struct, frozen=True):
 
 
 class CompiledGrammar(msgspec.Struct, frozen=True):
-    """A grammar ready to load into an engine; `key` is the key of its constraint."""
+    """A grammar ready to load into an engine; `key` is the key of its constraint.
+
+    Answers are to be checked when something was `left` to the validator.
+    """
 
     key: str
     backend: str
     data: bytes
+    left: tuple[Finding, ...] = ()
+    schema: bytes = b""  # JSON text to check answers against

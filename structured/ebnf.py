@@ -116,6 +116,8 @@ class _Grammar:
         largest = min(len(properties), len(properties) if most is None else most) if counts else 1
         tails = [self.further_properties(schema, count, least, most) for count in range(largest + 1)]
         for name, value in reversed(properties.items()):
+            if value is False:  # declared, and impossible
+                continue
             item = f"{_quoted(_compact(name) + ':')} {self.node(value)}"
             advanced = [*tails[1:], None if counts else tails[-1]]
             tails = [

@@ -97,7 +97,7 @@ def compile_schema(compiler: xgrammar.GrammarCompiler, text: bytes) -> tuple[Com
     size = grammar.memory_size_bytes >> 20
     if grammar.memory_size_bytes > MAX_GRAMMAR_BYTES:
         raise CompileFailed(f"the schema makes a grammar of {size} MiB, above {MAX_GRAMMAR_BYTES >> 20}: simplify it")
-    return Compiled(*pack(grammar, source, seconds)), grammar
+    return Compiled(*pack(grammar, source, seconds), audited.left), grammar
 
 
 def _warning(printed: BinaryIO) -> str:

@@ -143,12 +143,16 @@ class GrammarFigures:
 
     Attributes:
         kind: What the client sent: "json_schema", "json_object", "regex", "choice", "grammar", ...
+        route: "exact", or "validated" where finished answers are checked.
+        validation_retries: Answers that were drawn again because the check failed.
         compile_ms: Milliseconds that this request waited for the compiler; 0 on a cache hit.
     """
 
     kind: str
     compile_ms: float
     cache_hit: bool
+    route: str = "exact"
+    validation_retries: int = 0
 
     def attributes(self) -> Attributes:
         """The `outrider.grammar.*` attributes."""
@@ -156,6 +160,8 @@ class GrammarFigures:
             names.GRAMMAR_KIND: self.kind,
             names.GRAMMAR_COMPILE_MS: float(self.compile_ms),
             names.GRAMMAR_CACHE_HIT: self.cache_hit,
+            names.GRAMMAR_ROUTE: self.route,
+            names.GRAMMAR_VALIDATION_RETRIES: self.validation_retries,
         }
 
 

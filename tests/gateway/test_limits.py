@@ -332,3 +332,18 @@ def test_readings_of_a_debt_wait_until_it_is_paid() -> None:
     reading = Reading(Claim("key:a", Kind.OUTPUT, 60, 10), used=120.0)
 
     assert 70.0 == reading.wait(0.0)
+
+
+async def test_a_lease_that_takes_more_is_settled_as_one() -> None:
+    """A second draw counts as a request, holds no second place, and what it did not use comes back."""
+    limiter = Limiter()
+    limits = Limits(requests_per_minute=3, tokens_per_day=1000, concurrency=1)
+    with limiter.lease([("key:a", limits)]) as lease:
+        await lease.take(Cost(10, 100), "m")
+        headers = await lease.take(Cost(0, 100), "m")
+        lease.used = Cost(10, 30, lease.num_requests)
+
+    assert "1" == headers["x-ratelimit-remaining-requests"]
+    assert {"key:a:daily-tokens": 40} == {
+        meter.rpartition(":")[0]: count for meter, count in limiter.local._counts.items()
+    }

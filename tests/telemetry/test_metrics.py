@@ -22,7 +22,8 @@ NAMES = """
     outrider_engine_resident_memory_bytes:gauge outrider_engine_step_seconds:counter outrider_engine_steps:counter
     outrider_gateway_resident_memory_bytes:gauge outrider_generated_tokens:counter
     outrider_grammar_compile_seconds:histogram outrider_kv_blocks:gauge outrider_kv_blocks_used:gauge
-    outrider_preemptions:counter outrider_prompt_tokens:counter outrider_rate_limited:counter
+    outrider_preemptions:counter outrider_validation_retries:counter outrider_validations:counter
+    outrider_prompt_tokens:counter outrider_rate_limited:counter
     outrider_requests:counter outrider_requests_running:gauge outrider_requests_waiting:gauge
     outrider_queue_requests:gauge outrider_queue_prompt_tokens:gauge outrider_queue_wait_seconds:histogram
     outrider_queue_position:histogram outrider_queue_refused:counter
@@ -192,6 +193,7 @@ def test_plain_counters() -> None:
     metrics.count_rate_limited()
     metrics.count_client_disconnect()
     metrics.observe_grammar_compile(0.02)
+    metrics.count_validation_retry()
     after = samples(metrics)
 
     expected = {
@@ -200,6 +202,7 @@ def test_plain_counters() -> None:
         "outrider_rate_limited_total": 1,
         "outrider_client_disconnects_total": 1,
         "outrider_grammar_compile_seconds_count": 1,
+        "outrider_validation_retries_total": 1,
     }
     assert {name: before[name, ()] for name in expected} == dict.fromkeys(expected, 0)
     assert {name: after[name, ()] for name in expected} == expected
