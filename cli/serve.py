@@ -40,6 +40,10 @@ QueueTokens = Annotated[int, typer.Option(help="Most prompt tokens of requests t
 QueueSeconds = Annotated[float, typer.Option(help="Longest wait.")]
 QueueAgingSeconds = Annotated[float, typer.Option(help="So long a wait counts as one priority better.")]
 CheckConfig = Annotated[bool, typer.Option("--check-config", help="Check the configuration and end.")]
+GrammarCompileBudget = Annotated[
+    float,
+    typer.Option(min=0, help="Milliseconds that xgrammar may be expected to take for a grammar; else llguidance."),
+]
 TraceFile = Annotated[Path | None, typer.Option(help="Append each span to this file, one JSON object a line.")]
 LogLevel = Annotated[options.LogLevel, typer.Option(help="How much is logged.")]
 
@@ -63,6 +67,7 @@ def serve(
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
+    grammar_compile_budget: GrammarCompileBudget = 20.0,
     revision: options.Revision = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -96,7 +101,9 @@ def serve(
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
     settings = _gateway_config(
-        context, {"served_model_name": served_model_name or (DEMO_NAME if model is None else None)}
+        context,
+        served_model_name=served_model_name or (DEMO_NAME if model is None else None),
+        grammar_compile_seconds=grammar_compile_budget / 1000,
     )
     draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     arguments = [
@@ -143,23 +150,23 @@ def gateway(
     queue_seconds: QueueSeconds = 60.0,
     queue_aging_seconds: QueueAgingSeconds = 10.0,
     check_config: CheckConfig = False,
+    grammar_compile_budget: GrammarCompileBudget = 20.0,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve HTTP for an engine that runs already."""
     if not engine.startswith("unix:"):
         options.fail(f"--engine {engine} is not an address: write unix:/path")
-    _run(_gateway_config(context), log_level, check_config, engine_path=engine.removeprefix("unix:"))
+    settings = _gateway_config(context, grammar_compile_seconds=grammar_compile_budget / 1000)
+    _run(settings, log_level, check_config, engine_path=engine.removeprefix("unix:"))
 
 
-def _gateway_config(context: typer.Context, changes: dict[str, Any] | None = None) -> "GatewayConfig":
-    """The options of the command that the gateway's configuration has too."""
+def _gateway_config(context: typer.Context, **others: Any) -> "GatewayConfig":
+    """From the options of the command that the gateway's configuration has too, and others."""
     from outrider.gateway.config import GatewayConfig
 
     names = {field.name for field in fields(GatewayConfig)}
     try:
-        return GatewayConfig(
-            **{name: value for name, value in context.params.items() if name in names} | (changes or {})
-        )
+        return GatewayConfig(**{name: value for name, value in context.params.items() if name in names} | others)
     except ValueError as error:
         options.fail(f"{place(context, str(error).split()[0])}{error}")
 

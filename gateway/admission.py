@@ -14,16 +14,16 @@ import msgspec
 from outrider.engine.errors import RequestError
 from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
 from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
+from outrider.gateway.forms import Form, form_of
 from outrider.gateway.keys import Key
 from outrider.gateway.requests import (
     ChatRequest,
     CompletionRequest,
-    ResponseFormat,
     SpeculationOptions,
     refuse_unsupported,
 )
 from outrider.gateway.state import Gateway
-from outrider.structured.constraint import CompiledGrammar, Constraint
+from outrider.structured.constraint import SUBJECTS, CompiledGrammar
 from outrider.structured.errors import StructuredError, WorkerError
 from outrider.structured.finding import refusal
 from outrider.telemetry.figures import GrammarFigures, RequestAttributes
@@ -100,7 +100,7 @@ async def admit(
     await reserve(len(prompt_ids), params.max_tokens, num_candidates)
     options = _speculation_options(request)
     speculation = await _speculation(gateway, request, options)
-    grammar, figures = await _grammar(gateway, request.response_format)
+    grammar, figures = await _grammar(gateway, form_of(request))
     stop = request.stop
     submit = Submit(
         request_id=request_id,
@@ -338,17 +338,10 @@ def _answer_check(
     return AnswerCheck(grammar.schema, bool(request.stream), 0 if is_final else retries)
 
 
-async def _grammar(
-    gateway: Gateway, response_format: ResponseFormat | None
-) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
-    if response_format is None or response_format.type == "text":
+async def _grammar(gateway: Gateway, form: Form | None) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
+    if form is None:
         return None, None
-    if response_format.type == "json_object":
-        constraint = Constraint(kind="json_object", schema=None)
-    elif response_format.json_schema is None:
-        raise invalid("`response_format.json_schema` is missing", "response_format.json_schema")
-    else:
-        constraint = Constraint(kind="json_schema", schema=response_format.json_schema.schema)
+    constraint = form.constraint
     started = time.monotonic()
     is_cached = gateway.compiler.is_cached(constraint)
     try:
@@ -356,25 +349,32 @@ async def _grammar(
     except WorkerError as error:
         raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
-        raise _invalid_schema(response_format, error) from error
-    named = response_format.json_schema
-    if named is not None and named.strict and (problem := refusal(grammar.left, strict=True)) is not None:
-        raise _invalid_schema(response_format, problem)
+        raise _invalid_form(form, error) from error
+    if form.is_strict and (problem := refusal(grammar.left, strict=True)) is not None:
+        raise _invalid_form(form, problem)
     seconds = time.monotonic() - started
+    backend = grammar.backend.partition("-")[0]
     if not is_cached:
-        gateway.metrics.observe_grammar_compile(seconds)
+        gateway.metrics.observe_grammar_compile(seconds, backend)
     compile_ms = 0.0 if is_cached else seconds * 1000
-    route = "validated" if grammar.left else "exact"
-    return grammar, GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached, route=route)
+    return grammar, GrammarFigures(
+        kind=constraint.kind,
+        compile_ms=compile_ms,
+        cache_hit=is_cached,
+        route="validated" if grammar.left else "exact",
+        backend=backend,
+        backend_reason=grammar.reason,
+    )
 
 
-def _invalid_schema(response_format: ResponseFormat, problem: StructuredError) -> ApiError:
+def _invalid_form(form: Form, problem: StructuredError) -> ApiError:
     """A 400 that names every keyword which cannot be honoured."""
-    name = "" if response_format.json_schema is None else f" '{response_format.json_schema.name}'"
+    name = "" if form.name is None else f" '{form.name}'"
+    kind = "json_schema" if form.constraint.kind == "json_object" else form.constraint.kind
     return ApiError(
         400,
-        f"Invalid schema for response_format{name}: {problem}",
-        param="response_format",
-        code="invalid_json_schema",
+        f"Invalid {SUBJECTS[kind]} for {form.field}{name}: {problem}",
+        param=form.field,
+        code=f"invalid_{kind}",
         error_type="grammar_compile_failed",
     )

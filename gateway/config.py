@@ -18,6 +18,7 @@ class GatewayConfig:
     api_key: str | None = None  # asked of every /v1 request when set
     requests_per_minute: int | None = None  # for all clients together; no limit when None
     trace_file: Path | None = None
+    grammar_compile_seconds: float = 0.02  # that xgrammar may be expected to take, else llguidance is taken
     config: Path | None = None  # TOML file, of which the tables of limits are read again on SIGHUP
     keys: Path | None = None  # key file, read again on SIGHUP
     allow_anonymous: bool = False  # whether other machines may come in while no key exists

@@ -19,8 +19,7 @@ from outrider.gateway.access import Access
 from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.engine_link import EngineLink
-from outrider.gateway.fair_queue import FairQueue
-from outrider.gateway.queue import Queue
+from outrider.gateway.queue import open_queue
 from outrider.gateway.state import Gateway, record_engine_stats
 from outrider.gateway.supervisor import EngineProcess
 from outrider.structured.compiler import Compiler
@@ -164,12 +163,12 @@ async def _open_gateway(
     async with AsyncExitStack() as stack:
         tracing = Tracing.from_environment(config.trace_file)
         stack.push_async_callback(asyncio.to_thread, tracing.close)
-        compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids)
+        budget = config.grammar_compile_seconds
+        compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids, budget_seconds=budget)
         stack.push_async_callback(compiler.close)
         await compiler.start()
         stack.push_async_callback(access.limiter.close)
-        fair = FairQueue(config.queue_requests, config.queue_tokens, config.queue_aging_seconds)
-        queue = Queue(fair, lambda: engine.hello.num_answers_at_once, config.queue_seconds, metrics.queue)
+        queue = open_queue(config, lambda: engine.hello.num_answers_at_once, metrics.queue)
         gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, access, queue)
         stack.push_async_callback(gateway.checker.close)
         yield gateway

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from outrider.gateway.config import GatewayConfig
 from outrider.gateway.errors import queue_full, queue_timeout
 from outrider.gateway.fair_queue import FairQueue, Ticket
 from outrider.telemetry.queue_metrics import QueueMetrics
@@ -142,3 +143,9 @@ class Queue:
 
     def _show(self) -> None:
         self._metrics.set_waiting(self._queue.num_waiting, self._queue.num_tokens)
+
+
+def open_queue(config: GatewayConfig, capacity: Callable[[], int], metrics: QueueMetrics) -> Queue:
+    """The queue of a gateway; `capacity` is how many answers the engines take at once."""
+    waiting = FairQueue(config.queue_requests, config.queue_tokens, config.queue_aging_seconds)
+    return Queue(waiting, capacity, config.queue_seconds, metrics)

@@ -146,6 +146,8 @@ class GrammarFigures:
         route: "exact", or "validated" where finished answers are checked.
         validation_retries: Answers that were drawn again because the check failed.
         compile_ms: Milliseconds that this request waited for the compiler; 0 on a cache hit.
+        backend: The library that keeps it: "xgrammar" or "llguidance".
+        backend_reason: Why that one.
     """
 
     kind: str
@@ -153,6 +155,8 @@ class GrammarFigures:
     cache_hit: bool
     route: str = "exact"
     validation_retries: int = 0
+    backend: str | None = None
+    backend_reason: str | None = None
 
     def attributes(self) -> Attributes:
         """The `outrider.grammar.*` attributes."""
@@ -162,6 +166,8 @@ class GrammarFigures:
             names.GRAMMAR_CACHE_HIT: self.cache_hit,
             names.GRAMMAR_ROUTE: self.route,
             names.GRAMMAR_VALIDATION_RETRIES: self.validation_retries,
+            names.GRAMMAR_BACKEND: self.backend,
+            names.GRAMMAR_BACKEND_REASON: self.backend_reason or None,
         }
 
 

@@ -49,7 +49,7 @@ class Metrics:
         self._prompt_tokens = self._counter("outrider_prompt_tokens_total", "Prompt tokens taken in.")
         self._generated_tokens = self._counter("outrider_generated_tokens_total", "Tokens emitted.")
         self._compile = self._histogram(
-            "outrider_grammar_compile_seconds", "Time to compile one grammar.", COMPILE_BUCKETS
+            "outrider_grammar_compile_seconds", "Time to compile one grammar.", COMPILE_BUCKETS, "backend"
         )
         self._validations = self._counter(
             "outrider_validations_total", "Finished answers checked against their schema.", "outcome"
@@ -171,9 +171,9 @@ class Metrics:
         """Counts a client that left before its answer was complete."""
         self._disconnects.inc()
 
-    def observe_grammar_compile(self, seconds: float) -> None:
-        """Records a compilation that took place; a cache hit is none."""
-        self._compile.observe(seconds)
+    def observe_grammar_compile(self, seconds: float, backend: str) -> None:
+        """Records a compilation that took place, by the library that did it; a cache hit is none."""
+        self._compile.labels(backend).observe(seconds)
 
     def count_validation(self, *, is_valid: bool) -> None:
         """Counts a finished answer that was checked against its schema."""

@@ -74,6 +74,8 @@ GRAMMAR_COMPILE_MS = "outrider.grammar.compile_ms"
 GRAMMAR_CACHE_HIT = "outrider.grammar.cache_hit"
 GRAMMAR_ROUTE = "outrider.grammar.route"
 GRAMMAR_VALIDATION_RETRIES = "outrider.grammar.validation_retries"
+GRAMMAR_BACKEND = "outrider.grammar.backend"
+GRAMMAR_BACKEND_REASON = "outrider.grammar.backend_reason"
 
 SPEC_DROPPED_EVENT = "outrider.spec.dropped"
 FIRST_TOKEN_EVENT = "outrider.first_token"  # noqa: S105, a token of text

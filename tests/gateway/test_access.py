@@ -13,10 +13,9 @@ from outrider.engine.tokenizer import Tokenizer
 from outrider.gateway.access import Access
 from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
-from outrider.gateway.fair_queue import FairQueue
 from outrider.gateway.keys import Key, change_keys, digest
 from outrider.gateway.limits import Limits
-from outrider.gateway.queue import Queue
+from outrider.gateway.queue import open_queue
 from outrider.gateway.state import Gateway
 from outrider.gateway.toml_file import ConfigError
 from outrider.telemetry.metrics import Metrics
@@ -66,7 +65,7 @@ def open_gateway(tokenizer):
         config = GatewayConfig(**settings)
         metrics = Metrics(routes=ROUTES)
         engine = Engine()
-        queue = Queue(FairQueue(100, 10**6, 10.0), lambda: places, config.queue_seconds, metrics.queue)
+        queue = open_queue(config, lambda: places, metrics.queue)
         gateway = Gateway(config, "demo", engine, tokenizer, None, Tracing(), metrics, Access(config), queue)
         async with TestClient(TestServer(build_app(gateway), handler_cancellation=True)) as client:
             yield gateway, client

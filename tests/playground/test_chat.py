@@ -140,7 +140,7 @@ async def test_a_schema_is_audited_and_sent(page, api) -> None:
     await send(page)
     (body,) = await asked(api)
 
-    assert [one["verdict"] for one in AUDIT["keywords"]] == verdicts
+    assert [one["verdict"] for one in AUDIT["findings"]] == verdicts
     assert {"schema": {"type": "object"}} == api.audited[-1]
     assert {"name": "answer", "schema": {"type": "object"}, "strict": True} == body["response_format"]["json_schema"]
     await answered(page)

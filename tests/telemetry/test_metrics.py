@@ -192,7 +192,7 @@ def test_plain_counters() -> None:
     metrics.count_tokens(generated=2)
     metrics.count_rate_limited()
     metrics.count_client_disconnect()
-    metrics.observe_grammar_compile(0.02)
+    metrics.observe_grammar_compile(0.02, "xgrammar")
     metrics.count_validation_retry()
     after = samples(metrics)
 
@@ -201,11 +201,11 @@ def test_plain_counters() -> None:
         "outrider_generated_tokens_total": 5,
         "outrider_rate_limited_total": 1,
         "outrider_client_disconnects_total": 1,
-        "outrider_grammar_compile_seconds_count": 1,
         "outrider_validation_retries_total": 1,
     }
     assert {name: before[name, ()] for name in expected} == dict.fromkeys(expected, 0)
     assert {name: after[name, ()] for name in expected} == expected
+    assert 1 == after["outrider_grammar_compile_seconds_count", ("xgrammar",)]
 
 
 def test_engines_are_summed_and_survive_their_restarts() -> None:
