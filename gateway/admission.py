@@ -6,6 +6,7 @@ Everything a client can get wrong about a model's limits is found here, before t
 import asyncio
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -15,6 +16,7 @@ from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
 from outrider.gateway.answer_form import AnswerForm, chat_prompt, refuse_answer
 from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
 from outrider.gateway.forms import Form, form_of
+from outrider.gateway.keys import Key
 from outrider.gateway.requests import (
     ChatRequest,
     CompletionRequest,
@@ -29,6 +31,9 @@ from outrider.telemetry.figures import GrammarFigures, RequestAttributes
 
 # Longer texts are tokenised in a thread, so that other requests do not wait for them.
 LONG_TEXT = 20_000  # characters
+
+# Takes the number of prompt tokens, the most of an answer, and the number of answers.
+Reserve = Callable[[int, int, int], Awaitable[None]]
 
 
 DEFAULT_VALIDATION_RETRIES = 2
@@ -60,10 +65,20 @@ class Admitted:
     grammar_figures: GrammarFigures | None
     answer: AnswerForm
     check: AnswerCheck | None
+    reserve: Reserve  # for whatever more it turns out to cost
 
 
-async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, request_id: str) -> Admitted:
-    """Checks a request against the model and prepares it.
+async def admit(
+    gateway: Gateway, request: ChatRequest | CompletionRequest, request_id: str, key: Key, reserve: Reserve
+) -> Admitted:
+    """Checks a request against the model, the key and its limits, and prepares it.
+
+    Args:
+        gateway: who serves it
+        request: as the client sent it
+        request_id: of its first answer
+        key: that it came with
+        reserve: takes what it will cost as soon as that is known, and before anything that costs more
 
     Raises:
         ApiError: it cannot be served; the message names the field.
@@ -80,7 +95,13 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         answer = AnswerForm()
         field, prompt_ids = "prompt", await _text_prompt(gateway, request)
         max_tokens = request.max_tokens
+    _check_context(key, len(prompt_ids), max_tokens, field)
     params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
+    if key.max_context is not None:
+        params = msgspec.structs.replace(params, max_tokens=min(params.max_tokens, key.max_context - len(prompt_ids)))
+    num_choices = request.n or 1
+    num_candidates = _num_candidates(request, num_choices)
+    await reserve(len(prompt_ids), params.max_tokens, num_candidates)
     options = _speculation_options(request)
     speculation = await _speculation(gateway, request, options)
     grammar, figures = await _grammar(gateway, form_of(request), answer)
@@ -91,13 +112,12 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         params=params,
         speculation=speculation,
         grammar_key=None if grammar is None else grammar.key,
-        priority=request.priority or 0,
-        cache_salt=request.cache_salt or "",
+        priority=key.priority_of(request.priority),
+        cache_salt=key.cache_salt(request.cache_salt),
         token_origins=bool(request.return_token_origins),
     )
-    num_choices = request.n or 1
     return Admitted(
-        submits=_candidates(submit, _num_candidates(request, num_choices)),
+        submits=_candidates(submit, num_candidates),
         num_choices=num_choices,
         echo=_echo(gateway, request, prompt_ids),
         stops=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
@@ -107,7 +127,26 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         grammar_figures=figures,
         answer=answer,
         check=_answer_check(request, grammar, params),
+        reserve=reserve,
     )
+
+
+def _check_context(key: Key, num_prompt_tokens: int, max_tokens: int | None, prompt_field: str) -> None:
+    """Refuses what is longer than a key allows."""
+    allowed = key.max_context
+    if allowed is None:
+        return
+    if num_prompt_tokens >= allowed:
+        raise context_exceeded(
+            f"The prompt has {num_prompt_tokens} tokens, this key allows {allowed} with the answer: shorten the prompt",
+            prompt_field,
+        )
+    if max_tokens is not None and num_prompt_tokens + max_tokens > allowed:
+        raise context_exceeded(
+            f"`max_tokens` is {max_tokens}, but after {num_prompt_tokens} prompt tokens this key allows "
+            f"{allowed - num_prompt_tokens} more: lower it",
+            "max_tokens",
+        )
 
 
 def _candidates(submit: Submit, count: int) -> tuple[Submit, ...]:

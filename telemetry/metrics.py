@@ -17,6 +17,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from outrider.telemetry import names
 from outrider.telemetry.engine_totals import EngineBook, EngineLevels, EngineTotals
 from outrider.telemetry.figures import Operation
+from outrider.telemetry.queue_metrics import QueueMetrics
 
 OTHER = "other"
 
@@ -41,6 +42,7 @@ class Metrics:
         self._shown: set[tuple[Counter, str]] = set()  # counters by method or origin
         self._registry = CollectorRegistry()
 
+        self.queue = QueueMetrics(self._registry)
         self._requests = self._counter("outrider_requests_total", "HTTP requests answered.", "route", "status")
         self._rate_limited = self._counter("outrider_rate_limited_total", "Requests refused for a rate limit.")
         self._disconnects = self._counter("outrider_client_disconnects_total", "Clients that left before the end.")

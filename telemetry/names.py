@@ -52,6 +52,8 @@ GEN_AI_USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens"
 
 # The inference span: what no convention names
+GATEWAY_QUEUE_SECONDS = "outrider.gateway_queue.seconds"
+GATEWAY_QUEUE_POSITION = "outrider.gateway_queue.position"
 QUEUE_SECONDS = "outrider.queue.seconds"
 PREFILL_SECONDS = "outrider.prefill.seconds"
 DECODE_SECONDS = "outrider.decode.seconds"

@@ -136,6 +136,12 @@ class InferenceTrace:
             seconds = (time.perf_counter_ns() - self._started) / 1e9
             self._span.set_attribute(names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, seconds)
 
+    def had_to_wait(self, seconds: float, num_ahead: int) -> None:
+        """Tells how long the request waited in the gateway, and how many were before it when it came."""
+        if self._span is not None:
+            self._span.set_attribute(names.GATEWAY_QUEUE_SECONDS, seconds)
+            self._span.set_attribute(names.GATEWAY_QUEUE_POSITION, num_ahead)
+
     def end(self, result: InferenceResult) -> None:
         """Closes the span of an inference that came to its end."""
         self._close(result, {}, error_type=None)

@@ -25,6 +25,8 @@ NAMES = """
     outrider_preemptions:counter outrider_validation_retries:counter outrider_validations:counter
     outrider_prompt_tokens:counter outrider_rate_limited:counter
     outrider_requests:counter outrider_requests_running:gauge outrider_requests_waiting:gauge
+    outrider_queue_requests:gauge outrider_queue_prompt_tokens:gauge outrider_queue_wait_seconds:histogram
+    outrider_queue_position:histogram outrider_queue_refused:counter
 """
 
 

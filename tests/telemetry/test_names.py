@@ -37,6 +37,7 @@ def test_the_vocabulary_changes_only_on_purpose() -> None:
         gen_ai.usage.cache_read.input_tokens gen_ai.usage.input_tokens gen_ai.usage.output_tokens
         gen_ai.usage.reasoning.output_tokens
         outrider.decode.seconds outrider.first_token outrider.grammar.cache_hit outrider.grammar.compile_ms
+        outrider.gateway_queue.position outrider.gateway_queue.seconds
         outrider.grammar.backend outrider.grammar.backend_reason
         outrider.grammar.route outrider.grammar.validation_retries
         outrider.grammar.kind outrider.prefill.seconds outrider.queue.seconds
