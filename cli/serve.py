@@ -24,6 +24,12 @@ GrammarCompileBudget = Annotated[
     typer.Option(min=0, help="Milliseconds that xgrammar may be expected to take for a grammar; else llguidance."),
 ]
 TraceFile = Annotated[Path | None, typer.Option(help="Append each span to this file, one JSON object a line.")]
+ToolFormat = Annotated[
+    str, typer.Option(help="How the model writes tool calls: auto (by its chat template) or a name.")
+]
+Reasoning = Annotated[
+    bool | None, typer.Option(help="Whether the model writes <think> sections; by its chat template.")
+]
 LogLevel = Annotated[options.LogLevel, typer.Option(help="How much is logged.")]
 
 DEMO_NAME = "outrider-demo"
@@ -46,6 +52,8 @@ def serve(
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
     grammar_compile_budget: GrammarCompileBudget = 20.0,
+    tool_format: ToolFormat = "auto",
+    reasoning: Reasoning = None,
     revision: options.Revision = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -75,6 +83,8 @@ def serve(
         requests_per_minute,
         trace_file,
         grammar_compile_budget,
+        tool_format,
+        reasoning,
     )
     draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     arguments = [
@@ -110,13 +120,23 @@ def gateway(
     requests_per_minute: RequestsPerMinute = None,
     trace_file: TraceFile = None,
     grammar_compile_budget: GrammarCompileBudget = 20.0,
+    tool_format: ToolFormat = "auto",
+    reasoning: Reasoning = None,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve HTTP for an engine that runs already."""
     if not engine.startswith("unix:"):
         options.fail(f"--engine {engine} is not an address: write unix:/path")
     config = _gateway_config(
-        host, port, served_model_name, api_key, requests_per_minute, trace_file, grammar_compile_budget
+        host,
+        port,
+        served_model_name,
+        api_key,
+        requests_per_minute,
+        trace_file,
+        grammar_compile_budget,
+        tool_format,
+        reasoning,
     )
     _run(config, log_level, engine_path=engine.removeprefix("unix:"))
 
@@ -129,6 +149,8 @@ def _gateway_config(
     requests_per_minute: int | None,
     trace_file: Path | None,
     grammar_compile_budget: float,
+    tool_format: str,
+    reasoning: bool | None,
 ) -> "GatewayConfig":
     from outrider.gateway.config import GatewayConfig
 
@@ -141,6 +163,8 @@ def _gateway_config(
             requests_per_minute,
             trace_file,
             grammar_compile_seconds=grammar_compile_budget / 1000,
+            tool_format=None if tool_format == "auto" else tool_format,
+            reasoning=reasoning,
         )
     except ValueError as error:
         options.fail(str(error))

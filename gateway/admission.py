@@ -12,6 +12,7 @@ import msgspec
 
 from outrider.engine.errors import RequestError
 from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
+from outrider.gateway.answer_form import AnswerForm, chat_prompt, refuse_answer
 from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
 from outrider.gateway.forms import Form, form_of
 from outrider.gateway.requests import (
@@ -57,6 +58,7 @@ class Admitted:
     requested_draft_tokens: int | None  # of a step, as the request says; the server may have allowed less
     grammar: CompiledGrammar | None
     grammar_figures: GrammarFigures | None
+    answer: AnswerForm
     check: AnswerCheck | None
 
 
@@ -71,15 +73,17 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         raise invalid("`stream_options` is only for streams: set `stream` to true or remove it", "stream_options")
     hello = gateway.engine.hello
     if isinstance(request, ChatRequest):
-        field, prompt_ids = "messages", await _chat_prompt(gateway, request)
+        text, answer = chat_prompt(gateway, request)
+        field, prompt_ids = "messages", await _encode(gateway, text, add_special_tokens=False)
         max_tokens = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
     else:
+        answer = AnswerForm()
         field, prompt_ids = "prompt", await _text_prompt(gateway, request)
         max_tokens = request.max_tokens
     params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
     options = _speculation_options(request)
     speculation = await _speculation(gateway, request, options)
-    grammar, figures = await _grammar(gateway, form_of(request))
+    grammar, figures = await _grammar(gateway, form_of(request), answer)
     stop = request.stop
     submit = Submit(
         request_id=request_id,
@@ -101,6 +105,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         requested_draft_tokens=options.max_tokens,
         grammar=grammar,
         grammar_figures=figures,
+        answer=answer,
         check=_answer_check(request, grammar, params),
     )
 
@@ -255,15 +260,6 @@ def request_attributes(request: ChatRequest | CompletionRequest) -> RequestAttri
     )
 
 
-async def _chat_prompt(gateway: Gateway, request: ChatRequest) -> list[int]:
-    messages = [message.for_template() for message in request.messages]
-    try:
-        text = gateway.tokenizer.render_chat(messages, request.chat_template_kwargs)
-    except RequestError as error:
-        raise invalid(f"{error}", "messages") from error
-    return await _encode(gateway, text, add_special_tokens=False)
-
-
 async def _text_prompt(gateway: Gateway, request: CompletionRequest) -> list[int]:
     prompt = request.prompt
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], (str, list)):
@@ -299,10 +295,16 @@ def _answer_check(
     return AnswerCheck(grammar.schema, bool(request.stream), 0 if is_final else retries)
 
 
-async def _grammar(gateway: Gateway, form: Form | None) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
-    if form is None:
+async def _grammar(
+    gateway: Gateway, form: Form | None, answer: AnswerForm
+) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
+    content = None if form is None else form.constraint
+    try:
+        constraint = answer.constraint(content)
+    except StructuredError as error:
+        raise _invalid_form(form, error) from error
+    if constraint is None:
         return None, None
-    constraint = form.constraint
     started = time.monotonic()
     is_cached = gateway.compiler.is_cached(constraint)
     try:
@@ -310,8 +312,12 @@ async def _grammar(gateway: Gateway, form: Form | None) -> tuple[CompiledGrammar
     except WorkerError as error:
         raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
+        await refuse_answer(gateway.compiler, answer, error)
         raise _invalid_form(form, error) from error
-    if form.is_strict and (problem := refusal(grammar.left, strict=True)) is not None:
+    if content is not None and constraint is not content:  # what is left of the content's own schema
+        part = await gateway.compiler.compile(content)
+        grammar = msgspec.structs.replace(grammar, left=part.left, schema=part.schema)
+    if form is not None and form.is_strict and (problem := refusal(grammar.left, strict=True)) is not None:
         raise _invalid_form(form, problem)
     seconds = time.monotonic() - started
     backend = grammar.backend.partition("-")[0]
@@ -328,8 +334,10 @@ async def _grammar(gateway: Gateway, form: Form | None) -> tuple[CompiledGrammar
     )
 
 
-def _invalid_form(form: Form, problem: StructuredError) -> ApiError:
+def _invalid_form(form: Form | None, problem: StructuredError) -> ApiError:
     """A 400 that names every keyword which cannot be honoured."""
+    if form is None:
+        return ApiError(400, f"The grammar of the tools is refused: {problem}", param="tools")
     name = "" if form.name is None else f" '{form.name}'"
     kind = "json_schema" if form.constraint.kind == "json_object" else form.constraint.kind
     return ApiError(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from outrider.structured.tools.table import FORMATS
+
 MAX_REQUESTS_PER_MINUTE = 10**9
 
 
@@ -17,6 +19,8 @@ class GatewayConfig:
     requests_per_minute: int | None = None  # for all clients together; no limit when None
     trace_file: Path | None = None
     grammar_compile_seconds: float = 0.02  # that xgrammar may be expected to take, else llguidance is taken
+    tool_format: str | None = None  # how the model writes calls: a name of `structured/tools/table.py`, or `none`
+    reasoning: bool | None = None  # whether it writes sections of reasoning; the chat template tells both when None
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0  # a body that takes longer to arrive is given up
     stalled_reader_seconds: float = 60.0  # a client that reads nothing for so long is dropped
@@ -29,5 +33,7 @@ class GatewayConfig:
             raise ValueError(
                 f"requests_per_minute must lie between 1 and {MAX_REQUESTS_PER_MINUTE}, not {self.requests_per_minute}"
             )
+        if self.tool_format not in (None, "none", *FORMATS):
+            raise ValueError(f"tool_format must be one of auto, none, {', '.join(FORMATS)}, not {self.tool_format}")
         if self.api_key is not None and not self.api_key:
             raise ValueError("api_key must not be empty")

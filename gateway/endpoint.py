@@ -189,7 +189,7 @@ class _Answer:
                     await events.send(endpoint.piece(head, self._choices.generations[piece.index].echo))
                 held[piece.index] = Piece(piece.index)
             whole = joined([held[piece.index], self._shown(piece)])
-            if whole.text or whole.finish_reason is not None:
+            if not whole.is_silent:
                 await events.send(endpoint.piece(head, whole))
                 whole = Piece(piece.index)
             held[piece.index] = whole

@@ -10,7 +10,7 @@ import msgspec
 from outrider.engine.protocol import RequestFigures, Submit
 from outrider.gateway.admission import Admitted, AnswerCheck
 from outrider.gateway.errors import invalid_answer, unavailable
-from outrider.gateway.generation import Generation, Piece
+from outrider.gateway.generation import Generation, Piece, joined
 from outrider.gateway.responses import FinishReason
 from outrider.gateway.state import Gateway
 from outrider.structured.errors import WorkerError
@@ -99,7 +99,7 @@ class CheckedGeneration:
                     held.append(piece)
                     if self._check.is_streamed and piece.finish_reason is None:
                         yield piece
-            violations = await self._violations("".join(piece.text for piece in held))
+            violations = await self._violations(joined(held))
             if violations and self._may_retry():
                 self._gateway.metrics.count_validation_retry()
                 submits = list(self._admitted.submits)
@@ -117,12 +117,12 @@ class CheckedGeneration:
             yield last
             return
 
-    async def _violations(self, text: str) -> tuple[Violation, ...]:
+    async def _violations(self, answer: Piece) -> tuple[Violation, ...]:
         """What is wrong with the finished answer."""
-        if self.finish_reason == "length":
+        if self.finish_reason == "length" or answer.calls:
             return ()
         try:
-            violations = await self._gateway.checker.check(self._check.schema, text)
+            violations = await self._gateway.checker.check(self._check.schema, answer.content)
         except WorkerError as error:
             raise unavailable(f"The answer cannot be checked: {error}") from error
         self._gateway.metrics.count_validation(is_valid=not violations)
