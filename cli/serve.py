@@ -2,24 +2,23 @@
 
 import json
 import resource
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outrider.cli import options
+from outrider.cli import options, telemetry_options
 from outrider.engine.config import DEFAULT_SPECULATION
 
 if TYPE_CHECKING:
     from outrider.gateway.config import GatewayConfig
     from outrider.gateway.state import Gateway
+    from outrider.telemetry.options import TraceOptions
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
 ServedModelName = Annotated[str | None, typer.Option(help="The model's name for clients; the folder's name.")]
 ApiKey = Annotated[str | None, typer.Option(envvar="OUTRIDER_API_KEY", help="Key that clients must send.")]
 RequestsPerMinute = Annotated[int | None, typer.Option(help="Limit for all clients together.")]
-TraceFile = Annotated[Path | None, typer.Option(help="Append each span to this file, one JSON object a line.")]
 LogLevel = Annotated[options.LogLevel, typer.Option(help="How much is logged.")]
 
 DEMO_NAME = "outrider-demo"
@@ -40,7 +39,13 @@ def serve(
     served_model_name: ServedModelName = None,
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
-    trace_file: TraceFile = None,
+    trace_file: telemetry_options.TraceFile = None,
+    trace_context: telemetry_options.TraceContext = "trust",
+    trace_share: telemetry_options.TraceShare = 1.0,
+    trace_slow: telemetry_options.TraceSlow = 10.0,
+    recent_traces: telemetry_options.RecentTraces = 100,
+    genai_names: telemetry_options.GenAiNames = "v1.41",
+    metrics_compat: telemetry_options.MetricsCompat = None,
     revision: options.Revision = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -68,7 +73,8 @@ def serve(
         served_model_name or (DEMO_NAME if model is None else None),
         api_key,
         requests_per_minute,
-        trace_file,
+        telemetry_options.trace_options(trace_file, trace_context, trace_share, trace_slow, recent_traces, genai_names),
+        metrics_compat,
     )
     draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     arguments = [
@@ -102,13 +108,22 @@ def gateway(
     served_model_name: ServedModelName = None,
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
-    trace_file: TraceFile = None,
+    trace_file: telemetry_options.TraceFile = None,
+    trace_context: telemetry_options.TraceContext = "trust",
+    trace_share: telemetry_options.TraceShare = 1.0,
+    trace_slow: telemetry_options.TraceSlow = 10.0,
+    recent_traces: telemetry_options.RecentTraces = 100,
+    genai_names: telemetry_options.GenAiNames = "v1.41",
+    metrics_compat: telemetry_options.MetricsCompat = None,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve HTTP for an engine that runs already."""
     if not engine.startswith("unix:"):
         options.fail(f"--engine {engine} is not an address: write unix:/path")
-    config = _gateway_config(host, port, served_model_name, api_key, requests_per_minute, trace_file)
+    traces = telemetry_options.trace_options(
+        trace_file, trace_context, trace_share, trace_slow, recent_traces, genai_names
+    )
+    config = _gateway_config(host, port, served_model_name, api_key, requests_per_minute, traces, metrics_compat)
     _run(config, log_level, engine_path=engine.removeprefix("unix:"))
 
 
@@ -118,12 +133,13 @@ def _gateway_config(
     model_name: str | None,
     api_key: str | None,
     requests_per_minute: int | None,
-    trace_file: Path | None,
+    traces: "TraceOptions",
+    metrics_compat: str | None,
 ) -> "GatewayConfig":
     from outrider.gateway.config import GatewayConfig
 
     try:
-        return GatewayConfig(host, port, model_name, api_key, requests_per_minute, trace_file)
+        return GatewayConfig(host, port, model_name, api_key, requests_per_minute, traces, metrics_compat)
     except ValueError as error:
         options.fail(str(error))
 
@@ -169,7 +185,7 @@ def _banner(url: str, gateway: "Gateway") -> str:
         "messages": [{"role": "user", "content": EXAMPLE_TEXT}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": EXAMPLE_SCHEMA}},
     }
-    traces = f"\nTraces:   {gateway.config.trace_file}" if gateway.config.trace_file is not None else ""
+    traces = f"\nTraces:   {gateway.config.traces.trace_file}" if gateway.config.traces.trace_file is not None else ""
     return f"""
 Outrider serves `{gateway.model_name}` at {url}/v1{traces}
 Try it:

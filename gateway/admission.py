@@ -24,6 +24,8 @@ from outrider.gateway.state import Gateway
 from outrider.structured.constraint import CompiledGrammar, Constraint
 from outrider.structured.errors import StructuredError, WorkerError
 from outrider.telemetry.figures import GrammarFigures, RequestAttributes
+from outrider.telemetry.inference_trace import InferenceTrace
+from outrider.telemetry.phases import grammar_compile
 
 # Longer texts are tokenised in a thread, so that other requests do not wait for them.
 LONG_TEXT = 20_000  # characters
@@ -46,8 +48,14 @@ class Admitted:
     grammar_figures: GrammarFigures | None
 
 
-async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, request_id: str) -> Admitted:
-    """Checks a request against the model and prepares it.
+async def admit(
+    gateway: Gateway,
+    request: ChatRequest | CompletionRequest,
+    request_id: str,
+    inference: InferenceTrace,
+    trace_id: str = "",
+) -> Admitted:
+    """Checks a request against the model and prepares it; the compilation of its grammar becomes a phase of its trace.
 
     Raises:
         ApiError: it cannot be served; the message names the field.
@@ -65,7 +73,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
     params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
     options = _speculation_options(request)
     speculation = await _speculation(gateway, request, options)
-    grammar, figures = await _grammar(gateway, request.response_format)
+    grammar, figures = await _grammar(gateway, request.response_format, inference)
     stop = request.stop
     submit = Submit(
         request_id=request_id,
@@ -76,6 +84,7 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         priority=request.priority or 0,
         cache_salt=request.cache_salt or "",
         token_origins=bool(request.return_token_origins),
+        trace_id=trace_id,
     )
     num_choices = request.n or 1
     return Admitted(
@@ -274,7 +283,7 @@ async def _encode(gateway: Gateway, text: str, *, add_special_tokens: bool) -> l
 
 
 async def _grammar(
-    gateway: Gateway, response_format: ResponseFormat | None
+    gateway: Gateway, response_format: ResponseFormat | None, inference: InferenceTrace
 ) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
     if response_format is None or response_format.type == "text":
         return None, None
@@ -286,8 +295,10 @@ async def _grammar(
         constraint = Constraint(kind="json_schema", schema=response_format.json_schema.schema)
     started = time.monotonic()
     is_cached = gateway.compiler.is_cached(constraint)
+    is_compiled = False
     try:
         grammar = await gateway.compiler.compile(constraint)
+        is_compiled = True
     except WorkerError as error:
         raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
@@ -298,8 +309,11 @@ async def _grammar(
             code="invalid_json_schema",
             error_type="grammar_compile_failed",
         ) from error
-    seconds = time.monotonic() - started
+    finally:
+        ended = time.monotonic()
+        compile_ms = 0.0 if is_cached else (ended - started) * 1000
+        figures = GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached)
+        inference.phase(grammar_compile(started, ended, figures, has_failed=not is_compiled))
     if not is_cached:
-        gateway.metrics.observe_grammar_compile(seconds)
-    compile_ms = 0.0 if is_cached else seconds * 1000
-    return grammar, GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached)
+        gateway.metrics.observe_grammar_compile(ended - started)
+    return grammar, figures

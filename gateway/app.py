@@ -7,6 +7,7 @@ from outrider.gateway.chat import chat_completions
 from outrider.gateway.completions import completions
 from outrider.gateway.middleware import add_headers, answer_errors, authenticate, observe
 from outrider.gateway.state import GATEWAY, Gateway
+from outrider.gateway.traces import recent_traces
 
 ROUTES = {
     "/v1/chat/completions": ("POST", chat_completions),
@@ -16,6 +17,7 @@ ROUTES = {
     "/health": ("GET", info.health),
     "/ready": ("GET", info.ready),
     "/metrics": ("GET", info.metrics),
+    "/traces": ("GET", recent_traces),
 }
 
 

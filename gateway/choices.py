@@ -10,6 +10,7 @@ from msgspec import UNSET
 from outrider.engine.protocol import RequestFigures, SpeculationFigures
 from outrider.gateway.admission import Admitted
 from outrider.gateway.generation import Generation, Piece
+from outrider.gateway.phases import engine_phases
 from outrider.gateway.responses import (
     CompletionDetails,
     PromptDetails,
@@ -20,6 +21,7 @@ from outrider.gateway.responses import (
 from outrider.gateway.state import Gateway
 from outrider.telemetry.figures import InferenceResult, MethodFigures
 from outrider.telemetry.figures import SpeculationFigures as DraftTotals
+from outrider.telemetry.spans import Phase
 
 
 class Choices:
@@ -123,6 +125,7 @@ class Choices:
         """What the trace says of the outcome; of a request that failed, what there was until then."""
         admitted, figures = self._admitted, self._figures()
         speculation = None if figures is None else self._draft_totals(figures)
+        is_whole = all(one.has_all_figures for one in self.generations)
         return InferenceResult(
             response_id=self.id,
             response_model=self._gateway.model_name,
@@ -132,10 +135,25 @@ class Choices:
             cached_tokens=None if figures is None else figures.num_cached_tokens,
             queue_seconds=None if figures is None else figures.queue_seconds,
             prefill_seconds=None if figures is None else figures.prefill_seconds,
-            decode_seconds=None if figures is None else figures.decode_seconds,
+            decode_seconds=figures.decode_seconds if figures is not None and is_whole else None,
             speculation=speculation,
             methods=() if figures is None else tuple(_told(method) for method in figures.speculation),
             grammar=admitted.grammar_figures,
+            cache_writes=None if figures is None else figures.num_cache_writes,
+            preemptions=None if figures is None else figures.num_preemptions,
+            phases=tuple(phase for one in self.generations for phase in self._phases(one)),
+        )
+
+    def _phases(self, generation: Generation) -> list[Phase]:
+        figures = generation.figures
+        return engine_phases(
+            generation,
+            choice=generation.index if len(self.generations) > 1 else None,
+            parts=(
+                None if figures is None else self._draft_totals(figures),
+                *(() if figures is None else map(_told, figures.speculation)),
+                self._admitted.grammar_figures,
+            ),
         )
 
     def _figures(self) -> RequestFigures | None:
@@ -153,6 +171,7 @@ class Choices:
             num_cached_tokens=known[0].num_cached_tokens,
             speculation=_merged([method for figures in known for method in figures.speculation]),
             whole_drafts=_sum([figures.whole_drafts for figures in known if figures.whole_drafts is not None]),
+            num_cache_writes=sum(figures.num_cache_writes for figures in known),
         )
 
     def _draft_totals(self, figures: RequestFigures) -> DraftTotals | None:

@@ -1,7 +1,8 @@
 """The gateway's configuration: frozen, checked once."""
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from outrider.telemetry.options import TraceOptions
 
 MAX_REQUESTS_PER_MINUTE = 10**9
 
@@ -15,7 +16,8 @@ class GatewayConfig:
     model_name: str | None = None  # as clients name the model; the checkpoint folder's name when None
     api_key: str | None = None  # asked of every /v1 request when set
     requests_per_minute: int | None = None  # for all clients together; no limit when None
-    trace_file: Path | None = None
+    traces: TraceOptions = TraceOptions()  # noqa: RUF009, frozen
+    metrics_compat: str | None = None  # "vllm": its names of metrics, too
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0  # a body that takes longer to arrive is given up
     stalled_reader_seconds: float = 60.0  # a client that reads nothing for so long is dropped
@@ -28,5 +30,7 @@ class GatewayConfig:
             raise ValueError(
                 f"requests_per_minute must lie between 1 and {MAX_REQUESTS_PER_MINUTE}, not {self.requests_per_minute}"
             )
+        if self.metrics_compat not in (None, "vllm"):
+            raise ValueError(f"metrics_compat must be vllm, not `{self.metrics_compat}`")
         if self.api_key is not None and not self.api_key:
             raise ValueError("api_key must not be empty")

@@ -19,6 +19,7 @@ from outrider.gateway.choices import Choices
 from outrider.gateway.errors import ApiError, invalid, rate_limited, unavailable, unknown_model
 from outrider.gateway.generation import Piece, joined
 from outrider.gateway.limits import rate_headers
+from outrider.gateway.phases import admission
 from outrider.gateway.requests import ChatRequest, CompletionRequest, parse_request
 from outrider.gateway.responses import RequestMetrics, Usage
 from outrider.gateway.state import GATEWAY, REQUEST_STATE, Gateway, RequestState
@@ -67,19 +68,18 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         ApiError: it was refused, or failed before its first token.
     """
     gateway, state = request.app[GATEWAY], request[REQUEST_STATE]
-    _check_gate(gateway, state)
-    parsed = parse_request(await _read_body(request, gateway.config.body_seconds), endpoint.request_type)
-    if parsed.model != gateway.model_name:
-        raise unknown_model(parsed.model)
-    state.inference = state.trace.start_inference(
-        endpoint.operation,
-        model=gateway.model_name,
-        stream=bool(parsed.stream),
-        request=request_attributes(parsed),
-    )
-    # Not the x-request-id, which a client may send twice.
-    response_id = f"{endpoint.id_prefix}-{secrets.token_hex(12)}"
-    admitted = await admit(gateway, parsed, response_id)
+    state.inference = state.trace.start_inference(endpoint.operation)
+    with admission(state.inference):
+        _check_gate(gateway, state)
+        parsed = parse_request(await _read_body(request, gateway.config.body_seconds), endpoint.request_type)
+        if parsed.model != gateway.model_name:
+            raise unknown_model(parsed.model)
+        state.inference.describe(
+            model=gateway.model_name, stream=bool(parsed.stream), request=request_attributes(parsed)
+        )
+        # Not the x-request-id, which a client may send twice.
+        response_id = f"{endpoint.id_prefix}-{secrets.token_hex(12)}"
+        admitted = await admit(gateway, parsed, response_id, state.inference, state.trace.trace_id or "")
     choices = Choices(gateway, admitted, state.arrived)
     answer = _Answer(gateway, state, endpoint, parsed, choices)
     error_type: str | None = None
@@ -173,7 +173,7 @@ class _Answer:
             time_to_first_token_seconds=None if first_token is None else first_token - state.arrived,
             output_tokens=choices.num_output_tokens,
             error_type=error_type,
-            trace_id=state.trace.trace_id if state.trace.is_sampled else None,
+            trace_id=state.trace.trace_id if state.trace.is_kept else None,
         )
 
     async def _send_all(self, events: "_EventWriter", first: Piece, rest: AsyncIterator[Piece]) -> None:

@@ -19,7 +19,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 logger = logging.getLogger("outrider.gateway")
 
 # Probes and scrapes come every few seconds: they would bury the traces that matter.
-UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics"})
+UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics", "/traces"})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -80,7 +80,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         raise
     except Exception:  # the boundary: a bug of ours becomes a 500 with an id, and its traceback a log line
         state = request[REQUEST_STATE]
-        logger.exception("request %s failed", state.request_id)
+        logger.exception("request %s failed", state.request_id, extra={"trace_id": state.trace.trace_id})
         if state.has_begun:
             raise  # the status is out: all that is left is to break the connection off
         message = f"The server failed on this request; its id is {state.request_id}"

@@ -155,7 +155,7 @@ async def _open_gateway(config: GatewayConfig, engine: EngineLink, metrics: Metr
         raise StartError(str(error)) from error
     limit = None if config.requests_per_minute is None else RequestLimit(config.requests_per_minute)
     async with AsyncExitStack() as stack:
-        tracing = Tracing.from_environment(config.trace_file)
+        tracing = Tracing.from_environment(config.traces)
         stack.push_async_callback(asyncio.to_thread, tracing.close)
         compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids)
         stack.push_async_callback(compiler.close)

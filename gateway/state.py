@@ -12,8 +12,10 @@ from outrider.gateway.engine_link import EngineLink
 from outrider.gateway.limits import RequestLimit
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.engine_totals import EngineLevels, EngineTotals
+from outrider.telemetry.inference_trace import InferenceTrace
 from outrider.telemetry.metrics import Metrics
-from outrider.telemetry.tracing import InferenceTrace, RequestTrace, Tracing
+from outrider.telemetry.request_trace import RequestTrace
+from outrider.telemetry.tracing import Tracing
 
 
 @dataclass(slots=True)
