@@ -145,12 +145,12 @@ class Choices:
         )
 
     def _phases(self, generation: Generation) -> list[Phase]:
-        figures = generation.figures
+        figures, is_one = generation.figures, len(self.generations) == 1
         return engine_phases(
             generation,
-            choice=generation.index if len(self.generations) > 1 else None,
+            choice=None if is_one else generation.index,
             parts=(
-                None if figures is None else self._draft_totals(figures),
+                None if figures is None or is_one else self._draft_totals(figures),  # one answer's are the request's
                 *(() if figures is None else map(_told, figures.speculation)),
                 self._admitted.grammar_figures,
             ),

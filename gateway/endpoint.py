@@ -174,6 +174,7 @@ class _Answer:
             output_tokens=choices.num_output_tokens,
             error_type=error_type,
             trace_id=state.trace.trace_id if state.trace.is_kept else None,
+            result=result,
         )
 
     async def _send_all(self, events: "_EventWriter", first: Piece, rest: AsyncIterator[Piece]) -> None:

@@ -44,6 +44,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             server_port=port,
         )
     request[REQUEST_STATE] = state
+    gateway.metrics.http.begin()
     try:
         response = await handler(request)
     except (asyncio.CancelledError, ConnectionResetError) as error:
@@ -55,7 +56,10 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         gateway.metrics.observe_request(route=route, status=500)
         state.trace.end(500, OTHER)
         raise
-    gateway.metrics.observe_request(route=route, status=response.status)
+    finally:
+        gateway.metrics.http.end()
+    seconds = None if request.path in UNTRACED_PATHS else time.monotonic() - state.arrived
+    gateway.metrics.observe_request(route=route, status=response.status, seconds=seconds)
     state.trace.end(response.status, state.error_type)
     return response
 

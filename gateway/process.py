@@ -23,6 +23,7 @@ from outrider.gateway.state import Gateway, record_engine_stats
 from outrider.gateway.supervisor import EngineProcess
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.metrics import Metrics
+from outrider.telemetry.options import profile_of_environment
 from outrider.telemetry.tracing import Tracing
 
 KEEP_ALIVE_SECONDS = 75.0
@@ -78,7 +79,8 @@ async def run_gateway(
             process = await EngineProcess.start(engine_arguments)
             stack.push_async_callback(process.stop)
             engine_path = process.unix_path
-        metrics = Metrics(routes=ROUTES)
+        profile = profile_of_environment(config.traces.profile)
+        metrics = Metrics(routes=ROUTES, profile=profile, vllm_names=config.metrics_compat == "vllm")
         engine = await _connect(engine_path, process, stop, metrics)
         if engine is None:
             return None  # told to stop while the engine was loading
@@ -99,6 +101,7 @@ async def run_gateway(
         on_ready(gateway)
         await _first(stop.wait(), engine.wait_lost())
         gateway.is_draining = True
+        metrics.set_draining()
         if not stop.is_set():
             raise StartError("the engine ended unexpectedly, its last lines above may say why")
     return engine.stats

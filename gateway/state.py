@@ -63,6 +63,7 @@ def record_engine_stats(metrics: Metrics, stats: EngineStats) -> None:
     totals = EngineTotals(
         steps=stats.total_steps,
         step_seconds=stats.total_step_seconds,
+        mask_seconds=stats.total_mask_seconds,
         preemptions=stats.total_preemptions,
         cached_tokens=stats.total_cached_tokens,
         draft_tokens=stats.draft_tokens,

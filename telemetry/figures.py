@@ -172,7 +172,7 @@ class InferenceResult:
         queue_seconds: From admission to the first step that ran the request.
         prefill_seconds: From there to the first token.
         decode_seconds: From the first token to the last.
-        methods: One for each proposer that had something to offer, or failed.
+        methods: One for each proposer that had something to offer, or failed; the decode phases tell of their figures.
         cache_writes: Prompt tokens whose KV later requests can share, and could not before.
         preemptions: How often it gave up its KV blocks to others.
         phases: What it went through after admission, each a span.
@@ -200,7 +200,7 @@ class InferenceResult:
         return [told for told in (method.dropped() for method in self.methods) if told is not None]
 
     def attributes(self) -> Attributes:
-        """Everything above as span attributes, except the phases."""
+        """Everything above as span attributes, except what the phases tell."""
         return {
             names.GEN_AI_RESPONSE_ID: self.response_id,
             names.GEN_AI_RESPONSE_MODEL: self.response_model,
@@ -215,7 +215,6 @@ class InferenceResult:
             names.PREFILL_SECONDS: _as_float(self.prefill_seconds),
             names.DECODE_SECONDS: _as_float(self.decode_seconds),
             **(self.speculation.attributes() if self.speculation is not None else {}),
-            **{name: value for one in self.methods for name, value in one.attributes().items()},
             **(self.grammar.attributes() if self.grammar is not None else {}),
         }
 

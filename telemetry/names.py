@@ -147,3 +147,24 @@ HTTP_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH"
 def spec_of(method: str, name: str) -> str:
     """One of the names above for one proposer alone: `outrider.spec.ngram.steps`."""
     return f"{SPEC_PREFIX}{method}.{name.removeprefix(SPEC_PREFIX)}"
+
+
+def _dotted(*with_dots: str) -> dict[str, str]:
+    return {name.replace(".", "_"): name for name in with_dots}
+
+
+# Prometheus writes underscores where OpenTelemetry writes dots: the way back.
+OTLP_METRICS = _dotted(
+    "gen_ai.client.inference.operation.input_tokens",
+    "gen_ai.client.inference.operation.output_tokens",
+    "gen_ai.client.token.usage",
+    "gen_ai.server.request.duration",
+    "gen_ai.server.time_per_output_token",
+    "gen_ai.server.time_to_first_token",
+    "http.server.active_requests",
+    "http.server.request.duration",
+)
+OTLP_LABELS = _dotted(
+    *(GEN_AI_OPERATION_NAME, GEN_AI_PROVIDER_NAME, GEN_AI_REQUEST_MODEL, "gen_ai.token.type"),
+    *(ERROR_TYPE, HTTP_ROUTE, HTTP_RESPONSE_STATUS_CODE),
+)

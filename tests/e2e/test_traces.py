@@ -45,8 +45,9 @@ async def test_a_request_leaves_a_server_span_and_one_inference_span(server, tra
     assert 0 == attributes["gen_ai.request.temperature"]
     assert "json_schema" == attributes["outrider.grammar.kind"]
     assert 8 == attributes["outrider.spec.k_max"]
-    assert attributes["outrider.spec.grammar.steps"] == attributes["outrider.spec.steps"] > 0
-    assert attributes["outrider.spec.grammar.accept_len_histogram"] == attributes["outrider.spec.accept_len_histogram"]
+    decode = next(span for span in spans if span["name"] == "outrider.decode")["attributes"]
+    assert decode["outrider.spec.grammar.steps"] == attributes["outrider.spec.steps"] > 0
+    assert decode["outrider.spec.grammar.accept_len_histogram"] == attributes["outrider.spec.accept_len_histogram"]
     assert not any(name.startswith("gen_ai.") for name in http["attributes"])
     phases = sorted((span["start"], span["name"]) for span in spans if span["parent_id"] == inference["span_id"])
     assert ["admission", "grammar.compile", "queue", "prefill", "decode"] == [
