@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from outrider.gateway.admission import admit, request_attributes
 from outrider.gateway.choices import Choices
+from outrider.gateway.content import content
 from outrider.gateway.errors import ApiError, invalid, rate_limited, unavailable, unknown_model
 from outrider.gateway.generation import Piece, joined
 from outrider.gateway.limits import rate_headers
@@ -117,6 +118,11 @@ class _Answer:
         options = request.stream_options
         self._with_usage = options is not None and options.include_usage
         self._with_metrics = bool(request.return_metrics)
+        self._request = request
+        # What was said, by answer, where the operator wants it recorded.
+        self._said: list[list[str]] | None = (
+            [[] for _ in choices.generations] if gateway.tracing.captures_content else None
+        )
         self._head = Head(
             id=choices.id,
             created=int(time.time()),
@@ -161,6 +167,9 @@ class _Answer:
         """Closes the inference span and counts the outcome."""
         choices, state = self._choices, self._state
         result = choices.result()
+        if self._said is not None:
+            texts = ["".join(said) for said in self._said]
+            state.inference.say(content(self._request, texts, result.finish_reasons))
         if error_type is None:
             state.inference.end(result)
         else:
@@ -200,6 +209,8 @@ class _Answer:
 
     def _shown(self, piece: Piece) -> Piece:
         """Without log-probabilities where they were needed only to choose the best answers."""
+        if self._said is not None:
+            self._said[piece.index].append(piece.text)
         if not self._with_logprobs:
             return replace(piece, logprobs=(), offsets=())
         return replace(piece, offsets=tuple(len(self._choices.echo) + offset for offset in piece.offsets))

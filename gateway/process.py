@@ -24,6 +24,7 @@ from outrider.gateway.supervisor import EngineProcess
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.metrics import Metrics
 from outrider.telemetry.options import profile_of_environment
+from outrider.telemetry.push import MetricPush
 from outrider.telemetry.tracing import Tracing
 
 KEEP_ALIVE_SECONDS = 75.0
@@ -159,11 +160,17 @@ async def _open_gateway(config: GatewayConfig, engine: EngineLink, metrics: Metr
     limit = None if config.requests_per_minute is None else RequestLimit(config.requests_per_minute)
     async with AsyncExitStack() as stack:
         tracing = Tracing.from_environment(config.traces)
-        stack.push_async_callback(asyncio.to_thread, tracing.close)
+        push = MetricPush(metrics.registry)
+        stack.push_async_callback(_close_telemetry, tracing, push)
         compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids)
         stack.push_async_callback(compiler.close)
         await compiler.start()
         yield Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, limit)
+
+
+async def _close_telemetry(tracing: Tracing, push: MetricPush) -> None:
+    """Both at once: each may wait two seconds for a collector that does not answer."""
+    await asyncio.gather(asyncio.to_thread(tracing.close), asyncio.to_thread(push.close))
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

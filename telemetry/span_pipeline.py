@@ -77,13 +77,12 @@ class SpanPipeline:
     def close(self) -> None:
         """Sends what is queued and stops; returns after CLOSE_SECONDS at the latest, with what could be sent."""
         # `shutdown` joins the processor's thread for up to 30 s, hence in a thread that may be left behind.
-        if self._events is not None:
-            threading.Thread(target=self._events.close, daemon=True).start()
         closers = [threading.Thread(target=processor.shutdown, daemon=True) for processor in self._processors]
+        others = [] if self._events is None else [threading.Thread(target=self._events.close, daemon=True)]
         deadline = time.monotonic() + CLOSE_SECONDS
-        for closer in closers:
+        for closer in (*closers, *others):
             closer.start()
-        for closer in closers:
+        for closer in (*closers, *others):
             closer.join(max(0.0, deadline - time.monotonic()))
         for closer, exporter in zip(closers, self._exporters, strict=True):
             if closer.is_alive():

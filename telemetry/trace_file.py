@@ -67,5 +67,9 @@ def _line(span: ReadableSpan) -> dict[str, Any]:
             {"name": event.name, "time": iso(event.timestamp), "attributes": dict(event.attributes or {})}
             for event in span.events
         ],
+        "links": [
+            {"trace_id": f"{link.context.trace_id:032x}", "span_id": f"{link.context.span_id:016x}"}
+            for link in span.links
+        ],
         "resource": dict(span.resource.attributes),
     }

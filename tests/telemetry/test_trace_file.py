@@ -31,7 +31,7 @@ def test_the_shape_of_a_line(tmp_path: Path) -> None:
     moment = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
     assert [
         *("trace_id", "span_id", "parent_id", "name", "kind", "start", "duration_ms", "status"),
-        *("attributes", "events", "resource"),
+        *("attributes", "events", "links", "resource"),
     ] == list(span)
     assert re.fullmatch(r"[0-9a-f]{32}", span["trace_id"])
     assert re.fullmatch(r"[0-9a-f]{16}", span["span_id"])
