@@ -7,7 +7,7 @@ FOLDERS = cli demo engine gateway kernels loadtest speculative structured teleme
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: serve test check format equality phoenix soak demo-model clean
+.PHONY: serve test check format equality schema-suite phoenix soak demo-model clean
 
 serve: .venv/serve.stamp
 	@exec $(BIN)/outrider serve --host $(HOST) --port $(PORT) --trace-file traces.jsonl $(ARGS)
@@ -36,6 +36,10 @@ build/phoenix/stamp:
 	@$(PYTHON) -m venv build/phoenix
 	@build/phoenix/bin/python -m pip --disable-pip-version-check install -qq --progress-bar off arize-phoenix==20.26.1
 	@touch $@
+
+# The official JSON Schema test suite through audit, compile, grammar and validator. OUTRIDER_SCHEMA_SUITE says where it lies.
+schema-suite: .venv/test.stamp
+	$(BIN)/python -P tests/support/schema_suite.py $(ARGS)
 
 # Half an hour of load with clients that leave: every block is free in the end, and no memory is lost.
 soak: .venv/test.stamp

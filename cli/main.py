@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from outrider.cli.audit import audit
 from outrider.cli.bench import bench
 from outrider.cli.doctor import doctor
 from outrider.cli.engine import engine
 from outrider.cli.evaluate import evaluate
-from outrider.cli.loadtest import loadtest
+from outrider.cli.loadtest import app as loadtest
+from outrider.cli.loadtest_crossover import compare, crossover
 from outrider.cli.serve import gateway, serve
 from outrider.cli.speculation import speculation
 from outrider.cli.train import train
@@ -18,12 +20,15 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(serve)
 app.command()(gateway)
 app.command()(engine)
-app.command()(loadtest)
 app.command()(doctor)
+app.command()(audit)
 bench.command()(speculation)
 train.command()(evaluate)
 app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")
+loadtest.command()(compare)
+loadtest.command()(crossover)
+app.add_typer(loadtest, name="loadtest")
 
 
 def _print_version(wanted: bool) -> None:

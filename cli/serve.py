@@ -19,6 +19,10 @@ Port = Annotated[int, typer.Option(help="Port to listen on.")]
 ServedModelName = Annotated[str | None, typer.Option(help="The model's name for clients; the folder's name.")]
 ApiKey = Annotated[str | None, typer.Option(envvar="OUTRIDER_API_KEY", help="Key that clients must send.")]
 RequestsPerMinute = Annotated[int | None, typer.Option(help="Limit for all clients together.")]
+GrammarCompileBudget = Annotated[
+    float,
+    typer.Option(min=0, help="Milliseconds that xgrammar may be expected to take for a grammar; else llguidance."),
+]
 LogLevel = Annotated[options.LogLevel, typer.Option(help="How much is logged.")]
 
 DEMO_NAME = "outrider-demo"
@@ -46,6 +50,7 @@ def serve(
     recent_traces: telemetry_options.RecentTraces = 100,
     genai_names: telemetry_options.GenAiNames = "v1.41",
     metrics_compat: telemetry_options.MetricsCompat = None,
+    grammar_compile_budget: GrammarCompileBudget = 20.0,
     revision: options.Revision = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -75,6 +80,7 @@ def serve(
         requests_per_minute,
         telemetry_options.trace_options(trace_file, trace_context, trace_share, trace_slow, recent_traces, genai_names),
         metrics_compat,
+        grammar_compile_budget,
     )
     draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     arguments = [
@@ -115,6 +121,7 @@ def gateway(
     recent_traces: telemetry_options.RecentTraces = 100,
     genai_names: telemetry_options.GenAiNames = "v1.41",
     metrics_compat: telemetry_options.MetricsCompat = None,
+    grammar_compile_budget: GrammarCompileBudget = 20.0,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve HTTP for an engine that runs already."""
@@ -123,7 +130,16 @@ def gateway(
     traces = telemetry_options.trace_options(
         trace_file, trace_context, trace_share, trace_slow, recent_traces, genai_names
     )
-    config = _gateway_config(host, port, served_model_name, api_key, requests_per_minute, traces, metrics_compat)
+    config = _gateway_config(
+        host,
+        port,
+        served_model_name,
+        api_key,
+        requests_per_minute,
+        traces,
+        metrics_compat,
+        grammar_compile_budget,
+    )
     _run(config, log_level, engine_path=engine.removeprefix("unix:"))
 
 
@@ -135,11 +151,21 @@ def _gateway_config(
     requests_per_minute: int | None,
     traces: "TraceOptions",
     metrics_compat: str | None,
+    grammar_compile_budget: float,
 ) -> "GatewayConfig":
     from outrider.gateway.config import GatewayConfig
 
     try:
-        return GatewayConfig(host, port, model_name, api_key, requests_per_minute, traces, metrics_compat)
+        return GatewayConfig(
+            host,
+            port,
+            model_name,
+            api_key,
+            requests_per_minute,
+            traces,
+            metrics_compat,
+            grammar_compile_seconds=grammar_compile_budget / 1000,
+        )
     except ValueError as error:
         options.fail(str(error))
 

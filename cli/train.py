@@ -90,6 +90,7 @@ def medusa(
     batch_tokens: BatchTokens = 4096,
     max_length: MaxLength = 2048,
     num_heads: Annotated[int, typer.Option(min=1, max=16, help="Tokens to guess at once.")] = 4,
+    num_layers: Annotated[int, typer.Option(min=1, help="Blocks of each head.")] = 1,
     chat_template_kwargs: TemplateArguments = "{}",
     seed: Seed = 0,
     threads: Threads = None,
@@ -99,7 +100,7 @@ def medusa(
     def objective(teacher: "Target", samples: "list[Sample]") -> "Objective":  # noqa: ARG001 - they share a vocabulary
         from outrider.speculative.training.medusa import MedusaObjective
 
-        return MedusaObjective(teacher, num_heads)
+        return MedusaObjective(teacher, num_heads, num_layers)
 
     plan = {"epochs": epochs, "minutes": minutes, "batch_tokens": batch_tokens, "seed": seed}
     source = Source(data, self_generate, target is None, max_length, chat_template_kwargs)

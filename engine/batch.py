@@ -1,13 +1,21 @@
 """Which rows a step computes, as tensors on the model's device: for the runner, and for the loader's checks."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
 from outrider.engine.config import BLOCK_SIZE
 from outrider.kernels.paged_attention import AttentionBatch, TreeMask
 from outrider.kernels.tiles import Tiles, tile_rows
 from outrider.speculative.tree import TokenTree
+
+
+def from_list(numbers: Sequence[int], device: torch.device) -> torch.Tensor:
+    """An int64 tensor of them; by way of numpy, which takes half as long as torch."""
+    tensor = torch.from_numpy(np.array(numbers, dtype=np.int64))
+    return tensor if device.type == "cpu" else tensor.to(device)
 
 
 def make_batch(
@@ -26,33 +34,30 @@ def make_batch(
         tile_size: most neighbouring rows that a GPU attends to together, where there are any
         trees: of each sequence the nodes that its last places hold; none for places that hold text alone
     """
-    positions: list[int] = []
-    row_sequence: list[int] = []
-    write_block: list[int] = []
-    write_offset: list[int] = []
-    for index, (mine, span) in enumerate(zip(block_ids, spans, strict=True)):
-        positions += span
-        row_sequence += [index] * len(span)
-        write_block += [mine[place // BLOCK_SIZE] for place in span]
-        write_offset += [place % BLOCK_SIZE for place in span]
-    tree = None
-    if not all(one.is_chain for one in trees):
-        tree = _mask(spans, trees, positions)
-    table = torch.zeros(len(block_ids), max(map(len, block_ids)), dtype=torch.int32)
+    lengths = np.array([len(span) for span in spans])
+    row_sequence = np.repeat(np.arange(len(spans), dtype=np.int32), lengths)
+    # A span's places go on from its first, wherever its rows lie among the others.
+    places = np.arange(len(row_sequence)) + np.repeat(
+        [span.start for span in spans] - lengths.cumsum() + lengths, lengths
+    )
+    table = np.zeros((len(block_ids), max(map(len, block_ids))), dtype=np.int32)
     for index, mine in enumerate(block_ids):
-        table[index, : len(mine)] = torch.tensor(mine, dtype=torch.int32)
-    position = torch.tensor(positions)
+        table[index, : len(mine)] = mine
+    position, tree = places, None
+    if not all(one.is_chain for one in trees):
+        position = places.copy()
+        tree = _mask(spans, trees, position)
     batch = AttentionBatch(
-        block_table=table,
-        row_sequence=torch.tensor(row_sequence, dtype=torch.int32),
-        row_position=position.int(),
-        write_block=torch.tensor(write_block),
-        write_offset=torch.tensor(write_offset),
+        block_table=torch.from_numpy(table),
+        row_sequence=torch.from_numpy(row_sequence),
+        row_position=torch.from_numpy(position.astype(np.int32)),
+        write_block=torch.from_numpy(table[row_sequence, places // BLOCK_SIZE].astype(np.int64)),
+        write_offset=torch.from_numpy(places % BLOCK_SIZE),
         tree=tree,
     )
     if device.type == "cpu":
-        return batch, position
-    counts = [len(span) for span in spans]
+        return batch, torch.from_numpy(position)
+    counts: list[int] = lengths.tolist()
     tiles = tile_rows(counts, tile_size if max(counts) > 1 else 1)
     on_device = AttentionBatch(
         block_table=batch.block_table.to(device),
@@ -63,20 +68,22 @@ def make_batch(
         tree=None if tree is None else TreeMask(tree.first.to(device), tree.ancestors.to(device)),
         tiles=Tiles(tiles.first_row.to(device), tiles.num_rows.to(device), tiles.max_rows),
     )
-    return on_device, position.to(device)
+    return on_device, torch.from_numpy(position).to(device)
 
 
-def _mask(spans: Sequence[range], trees: Sequence[TokenTree], positions: list[int]) -> TreeMask:
+def _mask(
+    spans: Sequence[range], trees: Sequence[TokenTree], positions: np.ndarray[Any, np.dtype[np.int64]]
+) -> TreeMask:
     """What the rows see; the positions of nodes become those of their depths."""
-    first = list(positions)
-    ancestors = [1] * len(positions)
+    first = positions.astype(np.int32)
+    ancestors = np.ones(len(positions), dtype=np.uint64)
     row = 0
     for span, tree in zip(spans, trees, strict=True):
         row += len(span)
-        begin, place = row - len(tree), span.stop - len(tree)
-        first[begin:row] = [place] * len(tree)
-        ancestors[begin:row] = tree.ancestors
-        positions[begin:row] = [place + len(path) - 1 for path in tree.paths]
+        if tree:
+            begin, place = row - len(tree), span.stop - len(tree)
+            first[begin:row] = place
+            ancestors[begin:row] = tree.ancestors
+            positions[begin:row] = [place + len(path) - 1 for path in tree.paths]
     # The highest bit of 64 is the sign.
-    signed = [bits - (1 << 64) if bits >> 63 else bits for bits in ancestors]
-    return TreeMask(torch.tensor(first, dtype=torch.int32), torch.tensor(signed))
+    return TreeMask(torch.from_numpy(first), torch.from_numpy(ancestors.view(np.int64)))

@@ -82,9 +82,9 @@ class Drafting:
         offers: dict[str, dict[str, Draft]] = {request_id: {} for request_id in drafted}
         asked: dict[str, list[str]] = {request_id: [] for request_id in drafted}
         hoped: dict[str, float] = {}
-        for name, proposer in self._proposers.items():
+        for name in self._controller.order(len(drafted), batch):
             asking = self._asking(name, drafted, batch, hoped)
-            for key, draft in self._propose(name, proposer, asking).items():
+            for key, draft in self._propose(name, self._proposers[name], asking).items():
                 # One that reads features may lack them yet: that is no fault of its guesses.
                 if draft.token_ids or name not in self._observers:
                     asked[key].append(name)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from outrider.engine.batch import make_batch
+from outrider.engine.batch import from_list, make_batch
 from outrider.engine.config import BLOCK_SIZE
 from outrider.engine.models.served_model import ServedModel
 from outrider.engine.scheduler import StepRow
@@ -49,8 +49,8 @@ class ModelRunner:
         device = self._model.device
         blocks, trees = [row.sequence.block_ids for row in rows], [row.draft for row in rows]
         batch, positions = make_batch(blocks, spans, device, self._model.tile_size, trees)
-        wanted = torch.tensor([*logit_rows, *prompt_rows] or [0]).to(device)
-        output = self._model.forward(torch.tensor(token_ids).to(device), positions, batch, wanted)
+        wanted = from_list([*logit_rows, *prompt_rows] or [0], device)
+        output = self._model.forward(from_list(token_ids, device), positions, batch, wanted)
         count = len(logit_rows)
         prompt_logits = output.logits[count:][: len(prompt_rows)]
         return StepOutput(output.logits[:count], prompt_logits, output.hidden[:count], output.taps)

@@ -6,29 +6,42 @@ Everything a client can get wrong about a model's limits is found here, before t
 import asyncio
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from outrider.engine.errors import RequestError
 from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
 from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
+from outrider.gateway.forms import Form, form_of
 from outrider.gateway.requests import (
     ChatRequest,
     CompletionRequest,
-    ResponseFormat,
     SpeculationOptions,
     refuse_unsupported,
 )
 from outrider.gateway.state import Gateway
-from outrider.structured.constraint import CompiledGrammar, Constraint
+from outrider.structured.constraint import SUBJECTS, CompiledGrammar
 from outrider.structured.errors import StructuredError, WorkerError
+from outrider.structured.finding import refusal
 from outrider.telemetry.figures import GrammarFigures, RequestAttributes
 from outrider.telemetry.inference_trace import InferenceTrace
 from outrider.telemetry.phases import grammar_compile
 
 # Longer texts are tokenised in a thread, so that other requests do not wait for them.
 LONG_TEXT = 20_000  # characters
+
+
+DEFAULT_VALIDATION_RETRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCheck:
+    """What is done with each finished answer whose grammar enforces only a part of its schema."""
+
+    schema: bytes
+    is_streamed: bool  # then nothing can be drawn again: what was sent cannot be recalled
+    max_retries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,7 @@ class Admitted:
     requested_draft_tokens: int | None  # of a step, as the request says; the server may have allowed less
     grammar: CompiledGrammar | None
     grammar_figures: GrammarFigures | None
+    check: AnswerCheck | None
 
 
 async def admit(
@@ -73,7 +87,7 @@ async def admit(
     params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
     options = _speculation_options(request)
     speculation = await _speculation(gateway, request, options)
-    grammar, figures = await _grammar(gateway, request.response_format, inference)
+    grammar, figures = await _grammar(gateway, form_of(request), inference)
     stop = request.stop
     submit = Submit(
         request_id=request_id,
@@ -96,6 +110,7 @@ async def admit(
         requested_draft_tokens=options.max_tokens,
         grammar=grammar,
         grammar_figures=figures,
+        check=_answer_check(request, grammar, params),
     )
 
 
@@ -282,17 +297,23 @@ async def _encode(gateway: Gateway, text: str, *, add_special_tokens: bool) -> l
     return await asyncio.to_thread(gateway.tokenizer.encode, text, add_special_tokens=add_special_tokens)
 
 
+def _answer_check(
+    request: ChatRequest | CompletionRequest, grammar: CompiledGrammar | None, params: SamplingParams
+) -> AnswerCheck | None:
+    if grammar is None or not grammar.left:
+        return None
+    given = request.max_validation_retries
+    retries = DEFAULT_VALIDATION_RETRIES if given is None else given
+    is_final = bool(request.stream) or params.temperature == 0
+    return AnswerCheck(grammar.schema, bool(request.stream), 0 if is_final else retries)
+
+
 async def _grammar(
-    gateway: Gateway, response_format: ResponseFormat | None, inference: InferenceTrace
+    gateway: Gateway, form: Form | None, inference: InferenceTrace
 ) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
-    if response_format is None or response_format.type == "text":
+    if form is None:
         return None, None
-    if response_format.type == "json_object":
-        constraint = Constraint(kind="json_object", schema=None)
-    elif response_format.json_schema is None:
-        raise invalid("`response_format.json_schema` is missing", "response_format.json_schema")
-    else:
-        constraint = Constraint(kind="json_schema", schema=response_format.json_schema.schema)
+    constraint = form.constraint
     started = time.monotonic()
     is_cached = gateway.compiler.is_cached(constraint)
     is_compiled = False
@@ -302,18 +323,33 @@ async def _grammar(
     except WorkerError as error:
         raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
-        raise ApiError(
-            400,
-            f"Invalid schema for response_format: {error}",
-            param="response_format",
-            code="invalid_json_schema",
-            error_type="grammar_compile_failed",
-        ) from error
+        raise _invalid_form(form, error) from error
     finally:
         ended = time.monotonic()
         compile_ms = 0.0 if is_cached else (ended - started) * 1000
         figures = GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached)
         inference.phase(grammar_compile(started, ended, figures, has_failed=not is_compiled))
+    if form.is_strict and (problem := refusal(grammar.left, strict=True)) is not None:
+        raise _invalid_form(form, problem)
+    backend = grammar.backend.partition("-")[0]
     if not is_cached:
-        gateway.metrics.observe_grammar_compile(ended - started)
-    return grammar, figures
+        gateway.metrics.observe_grammar_compile(ended - started, backend)
+    return grammar, replace(
+        figures,
+        route="validated" if grammar.left else "exact",
+        backend=backend,
+        backend_reason=grammar.reason,
+    )
+
+
+def _invalid_form(form: Form, problem: StructuredError) -> ApiError:
+    """A 400 that names every keyword which cannot be honoured."""
+    name = "" if form.name is None else f" '{form.name}'"
+    kind = "json_schema" if form.constraint.kind == "json_object" else form.constraint.kind
+    return ApiError(
+        400,
+        f"Invalid {SUBJECTS[kind]} for {form.field}{name}: {problem}",
+        param=form.field,
+        code=f"invalid_{kind}",
+        error_type="grammar_compile_failed",
+    )

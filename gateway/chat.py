@@ -32,6 +32,7 @@ def _whole(head: Head, answers: list[Piece], usage: Usage, metrics: RequestMetri
             answer.index,
             _logprobs(answer),
             head.origins(answer),
+            list(answer.violations) or UNSET,
         )
         for answer in answers
     ]

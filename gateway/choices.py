@@ -1,8 +1,9 @@
 """All answers to one request, run side by side, and what there is to tell of them together."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import zip_longest
 
 from msgspec import UNSET
@@ -16,11 +17,14 @@ from outrider.gateway.responses import (
     PromptDetails,
     RequestMetrics,
     SpeculativeDecoding,
+    StructuredOutput,
     Usage,
 )
 from outrider.gateway.state import Gateway
-from outrider.telemetry.figures import InferenceResult, MethodFigures
+from outrider.gateway.validation import CheckedGeneration
+from outrider.telemetry.figures import GrammarFigures, InferenceResult, MethodFigures
 from outrider.telemetry.figures import SpeculationFigures as DraftTotals
+from outrider.telemetry.phases import Figures
 from outrider.telemetry.spans import Phase
 
 
@@ -33,7 +37,8 @@ class Choices:
     def __init__(self, gateway: Gateway, admitted: Admitted, arrived: float) -> None:
         self.id = admitted.submits[0].request_id
         self.echo = admitted.echo  # what every text begins with
-        self.generations = [Generation(gateway, admitted, index) for index in range(len(admitted.submits))]
+        kind = Generation if admitted.check is None else CheckedGeneration
+        self.generations = [kind(gateway, admitted, index) for index in range(len(admitted.submits))]
         self._gateway = gateway
         self._admitted = admitted
         self._arrived = arrived
@@ -67,7 +72,7 @@ class Choices:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def best(self) -> list[Generation]:
+    def best(self) -> Sequence[Generation | CheckedGeneration]:
         """The answers to return: all, or those with the highest mean log-probability, in that order."""
         if len(self.generations) == self._admitted.num_choices:
             return self.generations
@@ -119,13 +124,14 @@ class Choices:
             num_steps=figures.num_steps,
             num_preemptions=figures.num_preemptions,
             speculative_decoding=self._speculative_decoding(figures),
+            structured_output=self._structured_output(),
         )
 
     def result(self) -> InferenceResult:
         """What the trace says of the outcome; of a request that failed, what there was until then."""
         admitted, figures = self._admitted, self._figures()
         speculation = None if figures is None else self._draft_totals(figures)
-        is_whole = all(one.has_all_figures for one in self.generations)
+        is_whole = all(attempt.has_all_figures for one in self.generations for attempt in one.attempts)
         return InferenceResult(
             response_id=self.id,
             response_model=self._gateway.model_name,
@@ -138,27 +144,48 @@ class Choices:
             decode_seconds=figures.decode_seconds if figures is not None and is_whole else None,
             speculation=speculation,
             methods=() if figures is None else tuple(_told(method) for method in figures.speculation),
-            grammar=admitted.grammar_figures,
+            grammar=self._grammar_figures,
             cache_writes=None if figures is None else figures.num_cache_writes,
             preemptions=None if figures is None else figures.num_preemptions,
             phases=tuple(phase for one in self.generations for phase in self._phases(one)),
         )
 
-    def _phases(self, generation: Generation) -> list[Phase]:
-        figures, is_one = generation.figures, len(self.generations) == 1
-        return engine_phases(
-            generation,
-            choice=None if is_one else generation.index,
-            parts=(
-                None if figures is None or is_one else self._draft_totals(figures),  # one answer's are the request's
-                *(() if figures is None else map(_told, figures.speculation)),
-                self._admitted.grammar_figures,
-            ),
-        )
+    def _phases(self, checked: Generation | CheckedGeneration) -> list[Phase]:
+        """Of one answer; those of an attempt that failed its check too."""
+        is_one = len(self.generations) == 1
+        return [
+            phase
+            for attempt in checked.attempts
+            for phase in engine_phases(
+                attempt,
+                choice=None if is_one else checked.index,
+                parts=() if attempt.figures is None else self._decode_parts(attempt.figures, is_one=is_one),
+            )
+        ]
+
+    def _decode_parts(self, figures: RequestFigures, *, is_one: bool) -> tuple[Figures | None, ...]:
+        whole = None if is_one else self._draft_totals(figures)  # one answer's are the request's
+        return (whole, *map(_told, figures.speculation), self._grammar_figures)
+
+    @property
+    def _grammar_figures(self) -> GrammarFigures | None:
+        told = self._admitted.grammar_figures
+        return None if told is None else replace(told, validation_retries=self._num_retries)
+
+    @property
+    def _num_retries(self) -> int:
+        return sum(len(one.attempts) - 1 for one in self.generations)
+
+    def _structured_output(self) -> StructuredOutput | None:
+        grammar = self._admitted.grammar
+        if grammar is None:
+            return None
+        return StructuredOutput("validated" if grammar.left else "exact", list(grammar.left), self._num_retries)
 
     def _figures(self) -> RequestFigures | None:
         """The engine's figures of all answers: the longest times, sums of all else."""
-        known = [one.figures for one in self.generations if one.figures is not None]
+        attempts = [attempt for one in self.generations for attempt in one.attempts]
+        known = [attempt.figures for attempt in attempts if attempt.figures is not None]
         if len(known) <= 1:
             return known[0] if known else None
         return RequestFigures(
@@ -265,7 +292,7 @@ def _sum(figures: list[SpeculationFigures]) -> SpeculationFigures | None:
     )
 
 
-async def _pump(generation: Generation, inbox: "asyncio.Queue[Piece | int]") -> None:
+async def _pump(generation: Generation | CheckedGeneration, inbox: "asyncio.Queue[Piece | int]") -> None:
     try:
         async with aclosing(generation.pieces()) as pieces:
             async for piece in pieces:

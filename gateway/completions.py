@@ -1,7 +1,7 @@
 """POST /v1/completions."""
 
 from aiohttp import web
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from outrider.gateway.endpoint import Endpoint, Head, serve
 from outrider.gateway.generation import Piece
@@ -29,7 +29,8 @@ def _piece(head: Head, piece: Piece) -> Completion:
 
 
 def _choice(head: Head, piece: Piece) -> TextChoice:
-    return TextChoice(piece.text, piece.finish_reason, piece.index, _logprobs(piece), head.origins(piece))
+    violations = list(piece.violations) or UNSET
+    return TextChoice(piece.text, piece.finish_reason, piece.index, _logprobs(piece), head.origins(piece), violations)
 
 
 def _logprobs(piece: Piece) -> TextLogprobs | None:

@@ -18,6 +18,7 @@ class GatewayConfig:
     requests_per_minute: int | None = None  # for all clients together; no limit when None
     traces: TraceOptions = TraceOptions()  # noqa: RUF009, frozen
     metrics_compat: str | None = None  # "vllm": its names of metrics, too
+    grammar_compile_seconds: float = 0.02  # that xgrammar may be expected to take, else llguidance is taken
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0  # a body that takes longer to arrive is given up
     stalled_reader_seconds: float = 60.0  # a client that reads nothing for so long is dropped

@@ -71,8 +71,8 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
     gateway, state = request.app[GATEWAY], request[REQUEST_STATE]
     state.inference = state.trace.start_inference(endpoint.operation)
     with admission(state.inference):
-        _check_gate(gateway, state)
-        parsed = parse_request(await _read_body(request, gateway.config.body_seconds), endpoint.request_type)
+        check_gate(gateway, state)
+        parsed = parse_request(await read_body(request, gateway.config.body_seconds), endpoint.request_type)
         if parsed.model != gateway.model_name:
             raise unknown_model(parsed.model)
         state.inference.describe(
@@ -248,7 +248,7 @@ class _EventWriter:
             raise ConnectionResetError("the client stopped reading") from error
 
 
-def _check_gate(gateway: Gateway, state: RequestState) -> None:
+def check_gate(gateway: Gateway, state: RequestState) -> None:
     """Draining and the rate limit, before anything is read."""
     if gateway.is_draining:
         raise unavailable("The server is shutting down: send the request to another one")
@@ -260,7 +260,8 @@ def _check_gate(gateway: Gateway, state: RequestState) -> None:
             raise rate_limited(gateway.limit.per_minute, decision.retry_after)
 
 
-async def _read_body(request: web.Request, seconds: float) -> bytes:
+async def read_body(request: web.Request, seconds: float) -> bytes:
+    """The whole body; ApiError when it does not come."""
     try:
         async with asyncio.timeout(seconds):
             return await request.read()

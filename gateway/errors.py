@@ -79,6 +79,18 @@ def engine_failed(message: str, *, status: int = 500) -> ApiError:
     return ApiError(status, message, kind="server_error", code="engine_error", error_type="engine_error")
 
 
+def invalid_answer(message: str) -> ApiError:
+    """The end of a stream whose answer differs from its schema."""
+    return ApiError(
+        500,
+        message,
+        kind="server_error",
+        param="response_format",
+        code="validation_failed",
+        error_type="validation_failed",
+    )
+
+
 def unavailable(message: str) -> ApiError:
     """A 503: not now, or not here."""
     return ApiError(

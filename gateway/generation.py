@@ -11,6 +11,7 @@ from outrider.engine.protocol import RequestFigures, TokenDelta, TokenLogprobs
 from outrider.gateway.admission import Admitted
 from outrider.gateway.responses import FinishReason, TokenLogprob, TopLogprob
 from outrider.gateway.state import Gateway
+from outrider.structured.finding import Violation
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()
     offsets: tuple[int, ...] = ()  # where in the answer's text each of these tokens begins
     finish_reason: FinishReason | None = None
+    violations: tuple[Violation, ...] = ()  # with the last piece: in what the answer differs from its schema
     origins: tuple[str, ...] = ()  # where asked for: one for each of its tokens, those without text too
 
 
@@ -36,6 +38,7 @@ def joined(pieces: Sequence[Piece]) -> Piece:
         logprobs=tuple(one for piece in pieces for one in piece.logprobs),
         offsets=tuple(one for piece in pieces for one in piece.offsets),
         finish_reason=pieces[-1].finish_reason,
+        violations=pieces[-1].violations,
         origins=tuple(one for piece in pieces for one in piece.origins),
     )
 
@@ -59,6 +62,11 @@ class Generation:
         self._submit = admitted.submits[index]
         self._prompt_logprobs: list[TokenLogprobs] = []
         self._text = AnswerText(gateway.tokenizer.decode, admitted.stops, admitted.stop_token_ids)
+
+    @property
+    def attempts(self) -> "tuple[Generation, ...]":
+        """All that was generated for this answer."""
+        return (self,)
 
     @property
     def echo(self) -> Piece:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from outrider.gateway.errors import ApiError, server_failed
+from outrider.gateway.playground import EVENTS_PATH, FILE_PATHS
 from outrider.gateway.state import GATEWAY, REQUEST_STATE, RequestState
 from outrider.telemetry.names import CLIENT_DISCONNECTED, OTHER
 
@@ -18,8 +19,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 logger = logging.getLogger("outrider.gateway")
 
-# Probes and scrapes come every few seconds: they would bury the traces that matter.
-UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics", "/traces"})
+# Probes, scrapes and the playground's files come often: they would bury the traces that matter.
+UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics", "/traces", EVENTS_PATH}) | FILE_PATHS
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 

@@ -162,10 +162,13 @@ async def _open_gateway(config: GatewayConfig, engine: EngineLink, metrics: Metr
         tracing = Tracing.from_environment(config.traces)
         push = MetricPush(metrics.registry)
         stack.push_async_callback(_close_telemetry, tracing, push)
-        compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids)
+        budget = config.grammar_compile_seconds
+        compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids, budget_seconds=budget)
         stack.push_async_callback(compiler.close)
         await compiler.start()
-        yield Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, limit)
+        gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, limit)
+        stack.push_async_callback(gateway.checker.close)
+        yield gateway
 
 
 async def _close_telemetry(tracing: Tracing, push: MetricPush) -> None:

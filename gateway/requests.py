@@ -51,8 +51,26 @@ class JsonSchemaFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ResponseFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The form that the answer must have."""
 
-    type: Literal["text", "json_object", "json_schema"]
+    type: Literal["text", "json_object", "json_schema", "structural_tag"]
     json_schema: JsonSchemaFormat | None = None
+    format: dict[str, Any] | None = None  # of a structural tag, or its older form:
+    structures: list[Any] | None = None
+    triggers: list[Any] | None = None
+
+
+class StructuredOutputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """vLLM's constraints: one form, and how JSON is laid out."""
+
+    json: dict[str, Any] | str | bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+    structural_tag: dict[str, Any] | str | None = None
+    disable_any_whitespace: bool | None = None
+    # Known fields that are refused: see `forms.py`.
+    disable_additional_properties: bool | None = None
+    whitespace_pattern: str | None = None
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +98,9 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     ignore_eos: bool | None = None
     max_time: Annotated[float, Meta(gt=0, le=86400)] | None = None
     response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    whitespace: Literal["compact", "free"] | None = None
+    max_validation_retries: Annotated[int, Meta(ge=0, le=16)] | None = None
     speculation: str | SpeculationOptions | None = None
     return_metrics: bool | None = None
     return_token_origins: bool | None = None
@@ -209,6 +230,8 @@ def _explain(problem: str) -> ApiError:
     if field is None:
         return invalid(f"Invalid value for `{path or 'body'}`: {problem}", path or None, "invalid_value")
     param = f"{path}.{field['name']}" if path else field["name"]
+    if field["problem"] == "unknown field" and param.startswith("guided_"):
+        return invalid(f"Unknown field `{param}`: use `structured_outputs`", param, "unknown_parameter")
     if field["problem"] == "unknown field":
         return invalid(f"Unknown field `{param}`: remove it or check its spelling", param, "unknown_parameter")
     return invalid(f"Missing required field `{param}`", param, "missing_required_parameter")

@@ -5,6 +5,8 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from outrider.structured.finding import Finding, Violation
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -47,6 +49,14 @@ class SpeculativeDecoding(msgspec.Struct, frozen=True, kw_only=True):
     methods: dict[str, dict[str, int]]
 
 
+class StructuredOutput(msgspec.Struct, frozen=True):
+    """How an answer was held to its schema."""
+
+    route: Literal["exact", "validated"]
+    left: list[Finding]  # keywords that the grammar leaves to the validator
+    retries: int
+
+
 class RequestMetrics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where a request's time went, in milliseconds; sent when `return_metrics` asks for it."""
 
@@ -59,6 +69,7 @@ class RequestMetrics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     num_steps: int
     num_preemptions: int = 0
     speculative_decoding: SpeculativeDecoding | None = None
+    structured_output: StructuredOutput | None = None
 
 
 class TopLogprob(msgspec.Struct, frozen=True):
@@ -110,6 +121,7 @@ class ChatChoice(msgspec.Struct, frozen=True):
     index: int = 0
     logprobs: ChatLogprobs | None = None
     token_origins: list[str] | UnsetType = UNSET
+    validation_errors: list[Violation] | UnsetType = UNSET
 
 
 class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +173,7 @@ class TextChoice(msgspec.Struct, frozen=True):
     index: int = 0
     logprobs: TextLogprobs | None = None
     token_origins: list[str] | UnsetType = UNSET
+    validation_errors: list[Violation] | UnsetType = UNSET
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from outrider.engine.tokenizer import Tokenizer
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.engine_link import EngineLink
 from outrider.gateway.limits import RequestLimit
+from outrider.structured.checker import Checker
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.engine_totals import EngineLevels, EngineTotals
 from outrider.telemetry.inference_trace import InferenceTrace
@@ -30,6 +31,7 @@ class Gateway:
     tracing: Tracing
     metrics: Metrics
     limit: RequestLimit | None
+    checker: Checker = field(default_factory=Checker)
     started: int = field(default_factory=lambda: int(time.time()))
     is_draining: bool = False
 

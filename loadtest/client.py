@@ -4,14 +4,15 @@ The only file here that knows aiohttp. Knows nothing of schedules or statistics.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
 import msgspec
 
 from outrider.loadtest.errors import ServerUnusableError
-from outrider.loadtest.record import Answer, Failure, FailureKind, Record
+from outrider.loadtest.job import bearer
+from outrider.loadtest.record import Answer, Failure, FailureKind
 from outrider.loadtest.stream import Read, error_message, parse_stream
 
 TOO_MANY_REQUESTS = 429
@@ -23,11 +24,16 @@ def clock() -> float:
 
 
 @asynccontextmanager
-async def open_session(api_key: str | None) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session without limits of its own: neither on connections nor on how long an answer takes."""
+async def open_session(
+    api_key: str | None, headers: Mapping[str, str] | None = None, *, is_insecure: bool = False
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session without limits of its own: neither on connections nor on how long an answer takes.
+
+    `headers` go with each request; `is_insecure` accepts any certificate.
+    """
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
+        connector=aiohttp.TCPConnector(limit=0, ssl=not is_insecure),
+        headers={**bearer(api_key), **(headers or {})},
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
         read_bufsize=2**15,
     ) as session:
@@ -62,12 +68,14 @@ async def find_model(session: aiohttp.ClientSession, base_url: str, model: str |
     return model or served[0]
 
 
-async def send(session: aiohttp.ClientSession, url: str, body: bytes, *, due: float, dispatched: float) -> Record:
-    """Sends one request and reads its answer to the end. Whatever the server does becomes part of the record."""
+async def exchange(
+    session: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str]
+) -> tuple[float, float, Answer | Failure]:
+    """Sends one request and reads its answer to the end: when it was sent, when it ended, and what came of it."""
     sent = clock()
     outcome: Answer | Failure
     try:
-        async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as response:
+        async with session.post(url, data=body, headers={"Content-Type": "application/json", **headers}) as response:
             if response.status == 200:
                 reads = [Read(clock(), data) async for data in response.content.iter_any()]
                 ended = clock()
@@ -78,7 +86,7 @@ async def send(session: aiohttp.ClientSession, url: str, body: bytes, *, due: fl
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         ended = clock()
         outcome = Failure(FailureKind.CONNECTION, _describe(error))
-    return Record(due=due, dispatched=dispatched, sent=sent, ended=ended, outcome=outcome)
+    return sent, ended, outcome
 
 
 class _Model(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""From the records of a run to its figures. Pure: no clock, no sockets, no text.
+"""From the records of a run to its figures. Pure: no clock, no sockets, no text. Warm-ups are left out.
 
 TTFT and end-to-end latency exist twice. From `sent` (`ttft`, `e2el`, as in vLLM) they tell how the server treats a
 request, over the requests that succeeded. From `due` (`..._including_client_queue`) they tell what a user would have
@@ -11,6 +11,7 @@ requests look fast.
   icl                gap between two chunks
   e2el               sent to the last chunk that has choices
   client_queue_time  due to sent: the wait for a slot, and what the client itself lost
+  server_queue       the wait in the server's own queue, where it tells
   schedule_lag       due to dispatched: what the client itself lost
 """
 
@@ -18,25 +19,54 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from outrider.loadtest.distribution import Distribution, distribution
 from outrider.loadtest.metric import METRICS
 from outrider.loadtest.record import Answer, Chunk, Failure, FailureKind, Record, Speculation
 
-CLIENT_LIMITED_ABOVE = 0.010
-"""Seconds of p99 event-loop lag beyond which the client measures itself rather than the server."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """Everything a run has observed; the raw material of a Summary."""
+    """Everything a run, or one process's share of it, has observed; the raw material of a Summary.
+
+    `num_unfinished` requests were cut short by an interrupt: neither answered nor failed. `processor_loads` has for
+    each process the part of one core that it used.
+    """
 
     records: tuple[Record, ...]
     loop_lags: tuple[float, ...]
-    duration: float
-    num_unfinished: int
-    """Requests cut short by an interrupt: neither answered nor failed."""
+    started: float
+    stopped: float
+    num_unfinished: int = 0
+    processor_loads: tuple[float, ...] = ()
+    has_lost_server: bool = False
+
+    @property
+    def measured(self) -> tuple[Record, ...]:
+        """Without warm-ups."""
+        return tuple(record for record in self.records if not record.is_warmup)
+
+    @property
+    def measured_from(self) -> float:
+        """The start of the run; with warm-ups, the moment when the first measured request was due."""
+        if all(not record.is_warmup for record in self.records):
+            return self.started
+        return min((record.due for record in self.measured), default=self.stopped)
+
+
+def merge(parts: Sequence[Measurement]) -> Measurement:
+    """The shares of several processes as one, in the order in which requests were due."""
+    records = [record for part in parts for record in part.records]
+    return Measurement(
+        records=tuple(sorted(records, key=lambda record: record.due)),
+        loop_lags=tuple(lag for part in parts for lag in part.loop_lags),
+        started=min(part.started for part in parts),
+        stopped=max(part.stopped for part in parts),
+        num_unfinished=sum(part.num_unfinished for part in parts),
+        processor_loads=tuple(load for part in parts for load in part.processor_loads),
+        has_lost_server=any(part.has_lost_server for part in parts),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +87,21 @@ class Summary:
     max_concurrent_requests: int
     latencies: dict[str, Distribution]
     speculation: Speculation | None
-    is_client_limited: bool
+    num_cached_tokens: int
+    origins: dict[str, int]
+    highest_processor_load: float
 
 
 def summarize(measurement: Measurement, percentiles: Sequence[float]) -> Summary:
     """p99 is always among the percentiles, whatever was asked for."""
     percentiles = sorted({*percentiles, 99.0})
-    records = measurement.records
+    records = measurement.measured
     failures = [record.outcome for record in records if isinstance(record.outcome, Failure)]
     answers = [record.outcome for record in records if isinstance(record.outcome, Answer)]
     values = {**_latencies(records), "client_loop_lag": list(measurement.loop_lags)}
     latencies = {name: distribution(each, percentiles) for name, each in values.items()}
     return Summary(
-        duration=measurement.duration,
+        duration=measurement.stopped - measurement.measured_from,
         num_completed=len(answers),
         num_failed=len(failures),
         num_unfinished=measurement.num_unfinished,
@@ -83,7 +115,9 @@ def summarize(measurement: Measurement, percentiles: Sequence[float]) -> Summary
         max_concurrent_requests=_peak_concurrency(records),
         latencies=latencies,
         speculation=_total_speculation(answers),
-        is_client_limited=latencies["client_loop_lag"].percentiles[99.0] > CLIENT_LIMITED_ABOVE,
+        num_cached_tokens=sum(answer.num_cached_tokens for answer in answers),
+        origins=dict(sum((Counter(answer.origins) for answer in answers), Counter())),
+        highest_processor_load=max(measurement.processor_loads, default=0.0),
     )
 
 
@@ -102,6 +136,11 @@ def token_gaps(chunks: Sequence[Chunk]) -> list[float]:
     return gaps
 
 
+def largest_gap(chunks: Sequence[Chunk]) -> float:
+    """The longest that one token took after the first; 0 for an answer of a single token."""
+    return max(token_gaps(chunks), default=0.0)
+
+
 def _latencies(records: Iterable[Record]) -> dict[str, list[float]]:
     """Values by metric name, in seconds."""
     values: dict[str, list[float]] = {name: [] for name in (*METRICS, "schedule_lag")}
@@ -114,6 +153,8 @@ def _latencies(records: Iterable[Record]) -> dict[str, list[float]]:
             values["e2el_including_client_queue"].append(math.inf)
             continue
         e2el = answer.ended - record.sent
+        if answer.server_queue is not None:
+            values["server_queue"].append(answer.server_queue)
         values["client_queue_time"].append(queued)
         values["e2el"].append(e2el)
         values["e2el_including_client_queue"].append(queued + e2el)
@@ -155,8 +196,18 @@ def _total_speculation(answers: Iterable[Answer]) -> Speculation | None:
     reported = [answer.speculation for answer in answers if answer.speculation is not None]
     if not reported:
         return None
+    counts = zip_longest(*(each.histogram for each in reported), fillvalue=0)
     return Speculation(
         num_draft_tokens=sum(each.num_draft_tokens for each in reported),
         num_accepted_draft_tokens=sum(each.num_accepted_draft_tokens for each in reported),
         num_spec_steps=sum(each.num_spec_steps for each in reported),
+        histogram=tuple(sum(steps) for steps in counts),
+    )
+
+
+def acceptance_by_position(speculation: Speculation) -> list[float]:
+    """For each place in a draft the part of the steps that accepted the token there, from the first place on."""
+    steps = sum(speculation.histogram)
+    return (
+        [sum(speculation.histogram[place:]) / steps for place in range(1, len(speculation.histogram))] if steps else []
     )

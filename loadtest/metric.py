@@ -6,6 +6,7 @@ METRICS = {
     "itl": ("ITL", "Inter-token Latency"),
     "icl": ("ICL", "Inter-chunk Latency"),
     "e2el": ("E2EL", "End-to-end Latency"),
+    "server_queue": ("Server Queue", "Queueing in the Server"),
     "client_queue_time": ("Client Queue Time", "Client-side Queueing"),
     "ttft_including_client_queue": ("TTFT incl. Client Queue", "Queue-inclusive Time to First Token"),
     "e2el_including_client_queue": ("E2EL incl. Client Queue", "Queue-inclusive End-to-end Latency"),

@@ -1,9 +1,9 @@
 """What is known of one request after it has ended: plain data that the client writes and the statistics read.
 
-All times are seconds of one monotonic clock.
+All times are seconds of one monotonic clock, which all processes of a run share.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -42,11 +42,23 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Speculation:
-    """The counts that the server reports for one request."""
+    """The counts that the server reports for one request, or their sums.
+
+    `histogram[j]` are the verified steps that accepted j drafted tokens; empty where the server does not tell.
+    """
 
     num_draft_tokens: int
     num_accepted_draft_tokens: int
     num_spec_steps: int
+    histogram: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """`arguments` is the text that the model wrote, JSON if all is well."""
+
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +66,8 @@ class Answer:
     """A complete answer.
 
     `ended` is the arrival of the last chunk that has choices, as in vLLM: not of the usage chunk or `[DONE]`.
-    `num_coalesced` counts chunks that were read together with an earlier one and so share its time.
+    `num_coalesced` counts chunks that were read together with an earlier one and so share its time. `origins` counts
+    tokens by the proposer that drafted them, and `server_queue` is the server's own queue in seconds, where it tells.
     """
 
     chunks: tuple[Chunk, ...]
@@ -64,6 +77,13 @@ class Answer:
     has_usage: bool
     num_coalesced: int
     speculation: Speculation | None
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    is_refusal: bool = False
+    finish_reason: str | None = None
+    num_cached_tokens: int = 0
+    origins: dict[str, int] = field(default_factory=dict)
+    server_queue: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +92,8 @@ class Record:
 
     `due` is its intended start: its arrival time, or in a closed loop the moment its user became free. `dispatched` is
     when the client turned to it, `sent` when it had a slot under the concurrency limit and was about to be written,
-    `ended` when nothing more was to be read.
+    `ended` when nothing more was to be read. `index` is the number of its sample, `turn` counts the requests of a
+    conversation from 0.
     """
 
     due: float
@@ -80,3 +101,6 @@ class Record:
     sent: float
     ended: float
     outcome: Answer | Failure
+    index: int = 0
+    turn: int = 0
+    is_warmup: bool = False

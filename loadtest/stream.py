@@ -4,13 +4,14 @@ Reads are stamped as they come and parsed here afterwards, so that no chunk wait
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import msgspec
 
-from outrider.loadtest.record import Answer, Chunk, Failure, FailureKind, Speculation
+from outrider.loadtest.record import Answer, Chunk, Failure, FailureKind, Speculation, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,9 @@ def parse_stream(reads: Sequence[Read]) -> Answer | Failure:
     lengths: list[int] = []  # of the text in each chunk that carries any
     times: list[float] = []
     running_totals: list[int | None] = []  # usage.completion_tokens, where the server repeats it in each chunk
+    content = _Content()
     usage: _Usage | None = None
-    speculation: Speculation | None = None
+    metrics: _Metrics | None = None
     ended: float | None = None
     is_complete = False
     for received, data in _events(reads):
@@ -44,12 +46,12 @@ def parse_stream(reads: Sequence[Read]) -> Answer | Failure:
         if event.error is not None:
             return Failure(FailureKind.STREAM_ERROR, error_message(data))
         usage = event.usage or usage
-        if event.metrics is not None and event.metrics.speculative_decoding is not None:
-            speculation = event.metrics.speculative_decoding.counts()
+        metrics = event.metrics or metrics
         if not event.choices:
             continue
         ended = received
-        is_complete = is_complete or any(choice.finish_reason is not None for choice in event.choices)
+        content.add(event.choices)
+        is_complete = is_complete or content.finish_reason is not None
         if length := sum(choice.text_length() for choice in event.choices):
             lengths.append(length)
             times.append(received)
@@ -65,7 +67,14 @@ def parse_stream(reads: Sequence[Read]) -> Answer | Failure:
         num_output_tokens=num_output_tokens,
         has_usage=usage is not None,
         num_coalesced=len(times) - len(set(times)),
-        speculation=speculation,
+        speculation=metrics.speculation() if metrics else None,
+        text="".join(content.texts),
+        tool_calls=content.tool_calls(),
+        is_refusal=content.is_refusal,
+        finish_reason=content.finish_reason,
+        num_cached_tokens=usage.cached_tokens() if usage else 0,
+        origins=dict(content.origins),
+        server_queue=metrics.server_queue() if metrics else None,
     )
 
 
@@ -101,22 +110,67 @@ def error_message(body: bytes) -> str:
     return " ".join(message.split())[:200]
 
 
+class _Content:
+    """What the deltas of an answer add up to."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.is_refusal = False
+        self.finish_reason: str | None = None
+        self.origins: Counter[str] = Counter()
+        self._calls: dict[int, tuple[list[str], list[str]]] = {}  # names and arguments, by the call's index
+
+    def add(self, choices: "Sequence[_Choice]") -> None:
+        for choice in choices:
+            self.finish_reason = choice.finish_reason or self.finish_reason
+            self.origins.update(choice.token_origins)
+            if choice.text:
+                self.texts.append(choice.text)
+            if choice.delta is not None:
+                self.texts.append(choice.delta.content or "")
+                self.is_refusal |= bool(choice.delta.refusal)
+                for call in choice.delta.tool_calls or ():
+                    names, arguments = self._calls.setdefault(call.index, ([], []))
+                    names.append((call.function and call.function.name) or "")
+                    arguments.append((call.function and call.function.arguments) or "")
+
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        return tuple(ToolCall("".join(names), "".join(arguments)) for names, arguments in self._calls.values())
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     completion_tokens: int = 0
     prompt_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+
+    def cached_tokens(self) -> int:
+        return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
 
 
 class _SpeculativeDecoding(msgspec.Struct):
     num_draft_tokens: int = 0
     num_accepted_draft_tokens: int = 0
     num_spec_steps: int = 0
-
-    def counts(self) -> Speculation:
-        return Speculation(self.num_draft_tokens, self.num_accepted_draft_tokens, self.num_spec_steps)
+    acceptance_histogram: list[int] = []
 
 
 class _Metrics(msgspec.Struct):
     speculative_decoding: _SpeculativeDecoding | None = None
+    queue_time_ms: float | None = None
+
+    def speculation(self) -> Speculation | None:
+        told = self.speculative_decoding
+        if told is None:
+            return None
+        histogram = tuple(told.acceptance_histogram)
+        return Speculation(told.num_draft_tokens, told.num_accepted_draft_tokens, told.num_spec_steps, histogram)
+
+    def server_queue(self) -> float | None:
+        return None if self.queue_time_ms is None else self.queue_time_ms / 1000
 
 
 class _Function(msgspec.Struct):
@@ -125,6 +179,7 @@ class _Function(msgspec.Struct):
 
 
 class _ToolCall(msgspec.Struct):
+    index: int = 0
     function: _Function | None = None
 
     def text_length(self) -> int:
@@ -149,6 +204,7 @@ class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
+    token_origins: list[str] = []
 
     def text_length(self) -> int:
         return len(self.text or "") + (self.delta.text_length() if self.delta else 0)

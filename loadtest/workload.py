@@ -1,128 +1,169 @@
-"""What is sent: samples from a dataset, and the request body made of each. Knows nothing of when, or of sockets."""
+"""What is sent and when: samples, the request made of each, and the jobs of a run. Knows nothing of sockets."""
 
-import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from pathlib import Path
 
 import msgspec
 
-from outrider.loadtest.config import LoadtestConfig
-from outrider.loadtest.demo_prompts import COMMON_WORDS, demo_prompts
+from outrider.loadtest.arrival import arrival_offsets, ramp_offsets, stage_offsets
+from outrider.loadtest.config import DEFAULT_NUM_PROMPTS, TRACES, LoadtestConfig
+from outrider.loadtest.datasets import Tasks, samples, seeded
 from outrider.loadtest.errors import InvalidOptionError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One prompt. `response_format` applies to chat only: /v1/completions has no such field."""
-
-    messages: list[dict[str, object]]
-    max_tokens: int | None = None
-    response_format: dict[str, object] | None = None
-    extra_body: dict[str, object] = field(default_factory=dict)
-
-    @classmethod
-    def from_prompt(cls, prompt: str, max_tokens: int, response_format: dict[str, object] | None = None) -> "Sample":
-        """Chat with a single message."""
-        message: dict[str, object] = {"role": "user", "content": prompt}
-        return cls(messages=[message], max_tokens=max_tokens, response_format=response_format)
+from outrider.loadtest.job import Job, Offer, bearer
+from outrider.loadtest.sample import Sample, json_schema_format
+from outrider.loadtest.trace import trace_samples
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The bodies to send, in order; `num_repeated` of them repeat an earlier prompt, warm-ups included."""
+    """All samples in the order of their arrival, of which the first `num_warmups` are not measured.
 
-    warmups: tuple[Sample, ...]
+    `num_repeated` of them repeat an earlier prompt. `offsets` are seconds from the start, one for each sample.
+    """
+
     samples: tuple[Sample, ...]
+    offsets: tuple[float, ...]
+    num_warmups: int
     num_repeated: int
 
+    @property
+    def num_requests(self) -> int:
+        """Measured ones, with all turns of conversations."""
+        return sum(1 + len(sample.turns) for sample in self.samples[self.num_warmups :])
 
-def load_workload(config: LoadtestConfig) -> Workload:
-    """Warm-up prompts are others than the measured ones, which a prefix cache would otherwise know already."""
-    datasets = {"demo": _demo, "random": _random, "jsonl": _jsonl}
-    total = config.num_warmups + config.num_prompts
-    samples = list(islice(datasets[config.dataset_name](config), total))
-    missing = total - len(samples)
-    samples = list(islice(cycle(samples), total))
-    return Workload(tuple(samples[: config.num_warmups]), tuple(samples[config.num_warmups :]), missing)
+
+def load_workload(config: LoadtestConfig, tasks: Tasks | None = None) -> Workload:
+    """Warm-up prompts are others than the measured ones, which a prefix cache would otherwise know already.
+
+    Raises:
+        InvalidOptionError: the dataset is unusable, or nothing would be sent.
+    """
+    if config.follows_trace:
+        return _replay(config, tasks)
+    if config.stages:
+        offsets = stage_offsets(config.stages, config.burstiness, config.seed)
+        offsets = offsets[: config.num_warmups + config.num_prompts] if config.num_prompts else offsets
+        if len(offsets) <= config.num_warmups:
+            raise InvalidOptionError("--stages: nothing arrives in this time beside the warm-ups")
+    else:
+        total = config.num_warmups + (config.num_prompts or DEFAULT_NUM_PROMPTS)
+        if config.ramp is not None:
+            offsets = ramp_offsets(total, config.ramp, config.burstiness, config.seed)
+        else:
+            offsets = arrival_offsets(total, config.request_rate, config.burstiness, config.seed)
+    found = list(islice(_drawn(config, tasks), len(offsets)))
+    complete = _decorated(config, islice(cycle(found), len(offsets)))
+    return Workload(tuple(complete), tuple(offsets), config.num_warmups, len(offsets) - len(found))
 
 
 def request_body(sample: Sample, config: LoadtestConfig, model: str) -> bytes:
-    """The JSON body; of two that set a field, the later wins: options, the sample's own extra_body, --extra-body."""
+    """The JSON body; of two that set a field, the later wins: options, the sample's own extra_body, --extra-body.
+
+    A field that is null is left out.
+    """
     body: dict[str, object] = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
     if config.is_chat:
         body["messages"] = sample.messages
         body["max_completion_tokens"] = sample.max_tokens
         body["response_format"] = sample.response_format
+        body["tools"] = sample.tools or None
     else:
-        body["prompt"] = _as_completion_prompt(sample)
+        body["prompt"] = sample.messages[0]["content"]
         body["max_tokens"] = sample.max_tokens
     body["temperature"] = config.temperature
-    # Forced lengths are the point of random prompts, as in vLLM.
-    body["ignore_eos"] = True if config.ignore_eos or config.dataset_name == "random" else None
-    body["speculation"] = config.speculation
-    # Only a server that knows `speculation` knows this field; it reports what was drafted and accepted.
-    body["return_metrics"] = True if config.speculation is not None else None
-    given = {name: value for name, value in body.items() if value is not None}
-    return msgspec.json.encode(given | sample.extra_body | config.extra_body)
+    # Forced lengths are the point of made-up prompts, as in vLLM.
+    is_made_up = sample.kind in {"random", "prefix_repetition", *TRACES}
+    body["ignore_eos"] = True if config.ignore_eos or is_made_up else None
+    if config.speculation is not None:
+        # Only a server that knows `speculation` knows these fields; it reports what was drafted and accepted.
+        body |= {"return_metrics": True, "return_token_origins": True}
+    merged = body | sample.extra_body | config.extra_body
+    return msgspec.json.encode({name: value for name, value in merged.items() if value is not None})
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True):
-    """A line of a jsonl dataset."""
-
-    prompt: str | None = None
-    messages: list[dict[str, object]] | None = None
-    output_tokens: int | None = None
-    extra_body: dict[str, object] = {}
-
-
-def _demo(config: LoadtestConfig) -> Iterator[Sample]:
-    return (
-        Sample.from_prompt(prompt.text, prompt.max_tokens, prompt.response_format)
-        for prompt in demo_prompts(_generator(config))
+def make_offer(config: LoadtestConfig, workload: Workload, model: str, api_key: str | None) -> Offer:
+    """The jobs of a run. The burst has no earlier and later: its warm-ups are an offer of their own."""
+    keys = config.api_keys.draws(f"keys {config.seed}") if config.api_keys else None
+    jobs = tuple(
+        Job(
+            body=request_body(sample, config, model),
+            index=index,
+            offset=offset,
+            headers=bearer(next(keys)) if keys else {},
+            turns=sample.turns,
+            is_warmup=index < workload.num_warmups,
+        )
+        for index, (sample, offset) in enumerate(zip(workload.samples, workload.offsets, strict=True))
+    )
+    return Offer(
+        url=config.url,
+        jobs=jobs,
+        is_closed_loop=config.is_closed_loop,
+        max_concurrency=config.max_concurrency,
+        api_key=api_key,
+        headers=dict(config.headers),
+        is_insecure=config.is_insecure,
     )
 
 
-def _random(config: LoadtestConfig) -> Iterator[Sample]:
-    """Lengths are in common English words, about a token each: exact ones would need the tokenizer."""
-    generator = _generator(config)
-    while True:
-        words = generator.choices(COMMON_WORDS, k=config.random_input_len)
-        yield Sample.from_prompt(" ".join(words), config.random_output_len)
+def speculation_field(name: str) -> object:
+    """The request's field: one word, or of `a+b` the long form."""
+    return {"methods": name.split("+")} if "+" in name else name
 
 
-def _jsonl(config: LoadtestConfig) -> Iterator[Sample]:
-    assert config.dataset_path is not None
-    lines = _read_lines(config.dataset_path)
-    if not lines:
-        raise InvalidOptionError(f"--dataset-path {config.dataset_path}: no lines")
-    for number, data in lines:
-        place = f"{config.dataset_path} line {number}"
-        try:
-            line = msgspec.json.decode(data, type=_Line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidOptionError(f"{place}: {error}") from error
-        if (line.prompt is None) == (line.messages is None):
-            raise InvalidOptionError(f"{place}: give either prompt or messages")
-        messages = line.messages or [{"role": "user", "content": line.prompt}]
-        sample = Sample(messages=messages, max_tokens=line.output_tokens, extra_body=line.extra_body)
-        if not config.is_chat and line.messages is not None:
-            raise InvalidOptionError(f"{place}: messages need --endpoint /v1/chat/completions; here, give prompt")
+def _replay(config: LoadtestConfig, tasks: Tasks | None) -> Workload:
+    if config.dataset_name in TRACES:
+        found = trace_samples(config)
+    else:
+        found = sorted(samples(config, config.dataset_name, tasks), key=lambda sample: sample.offset or 0.0)
+        first = found[0].offset or 0.0
+        found = [replace(sample, offset=(sample.offset or 0.0) - first) for sample in found]
+    if config.num_prompts is not None:
+        found = found[: config.num_warmups + config.num_prompts]
+    if len(found) <= config.num_warmups:
+        raise InvalidOptionError(f"--num-warmups {config.num_warmups}: the trace has only {len(found)} requests")
+    offsets = tuple(sample.offset or 0.0 for sample in found)
+    return Workload(tuple(_decorated(config, iter(found))), offsets, config.num_warmups, 0)
+
+
+def _drawn(config: LoadtestConfig, tasks: Tasks | None) -> Iterator[Sample]:
+    """One dataset, or several in turn by their weights; one of a mixture that is at its end begins again."""
+    if config.mix is None:
+        yield from samples(config, config.dataset_name, tasks)
+        return
+    sources = {name: samples(config, name, tasks) for name in config.mix.names}
+    for name in config.mix.draws(f"mix {config.seed}"):
+        sample = next(sources[name], None)
+        if sample is None:
+            sources[name] = samples(config, name, tasks)
+            sample = next(sources[name])
         yield sample
 
 
-def _read_lines(path: Path) -> list[tuple[int, bytes]]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidOptionError(f"--dataset-path {path}: {error.strerror}") from error
-    return [(number, line) for number, line in enumerate(data.splitlines(), start=1) if line.strip()]
-
-
-def _as_completion_prompt(sample: Sample) -> object:
-    return sample.messages[0]["content"]
-
-
-def _generator(config: LoadtestConfig) -> random.Random:
-    return random.Random(config.seed)  # noqa: S311 (reproducible, not secret)
+def _decorated(config: LoadtestConfig, found: Iterator[Sample]) -> Iterator[Sample]:
+    """With what the options say of every request, or draw for each."""
+    generator = seeded(config, "options")
+    speculations = config.speculation.draws(f"speculation {config.seed}") if config.speculation else None
+    priorities = config.priority.draws(f"priority {config.seed}") if config.priority else None
+    for sample in found:
+        extra: dict[str, object] = {}
+        variant = next(speculations) if speculations else None
+        if variant is not None:
+            extra["speculation"] = speculation_field(variant)
+        if priorities is not None:
+            extra["priority"] = int(next(priorities))
+        schema = sample.schema if sample.schema is not None else config.schema
+        is_enforced = schema is not None and generator.random() < config.structured_output_ratio
+        turns = sample.turns
+        if config.think_time:
+            turns = tuple(replace(turn, think_time=generator.expovariate(1 / config.think_time)) for turn in turns)
+        yield replace(
+            sample,
+            max_tokens=config.output_len or sample.max_tokens,
+            response_format=json_schema_format(schema) if schema is not None and is_enforced else None,
+            schema=schema,
+            extra_body=extra | sample.extra_body,
+            turns=turns,
+            variant=variant,
+        )

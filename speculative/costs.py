@@ -17,8 +17,14 @@ class Costs:
     falls with the size, and lies on a line between sizes that are known.
     """
 
-    def __init__(self, measured: Mapping[int, float] | None = None) -> None:
-        """`measured`: seconds by size; sizes count as the next one of GRID."""
+    def __init__(self, measured: Mapping[int, float] | None = None, growth: float = 1.0) -> None:
+        """What is known from the start.
+
+        Args:
+            measured: seconds by size; sizes count as the next one of GRID
+            growth: beyond the largest known size, seconds grow as its power of this
+        """
+        self._growth = growth
         self._speed = 1.0
         self._shape = {_cell(size): seconds for size, seconds in (measured or {}).items()}
         self._num_learned: dict[int, int] = {}
@@ -46,8 +52,9 @@ class Costs:
         index = bisect_left(line, size, key=lambda point: point[0])
         if index == 0:
             return self._speed * line[0][1]
-        if index == len(line):  # in proportion, from the largest that is known
-            return self._speed * line[-1][1] * size / line[-1][0]
+        if index == len(line):
+            beyond: float = (size / line[-1][0]) ** self._growth
+            return self._speed * line[-1][1] * beyond
         (low, least), (high, most) = line[index - 1], line[index]
         return self._speed * (least + (most - least) * (size - low) / (high - low))
 

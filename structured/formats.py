@@ -41,6 +41,13 @@ _PCHAR: Final = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})"
 _QUERY: Final = rf"(?:\?(?:{_PCHAR}|[/?])*)?(?:\#(?:{_PCHAR}|[/?])*)?"
 _AUTHORITY: Final = rf"//{_HOSTNAME}(?::[0-9]{{1,4}})?(?:/{_PCHAR}*)*"
 _URI: Final = rf"[a-z][a-z0-9+\-.]*:(?:{_AUTHORITY}|/?{_PCHAR}+(?:/{_PCHAR}*)*){_QUERY}"
+_PCHAR_NO_COLON: Final = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=@]|%[0-9A-Fa-f]{2})"
+_RELATIVE: Final = rf"(?:{_AUTHORITY}|/(?:{_PCHAR}+(?:/{_PCHAR}*)*)?|{_PCHAR_NO_COLON}+(?:/{_PCHAR}*)*)?{_QUERY}"
+_VARIABLE: Final = r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*(?:\*|:[1-9][0-9]{0,3})?"
+_TEMPLATE: Final = (
+    r"(?:[A-Za-z0-9\-._~!$&()*+,;=:@/?\#\[\]]|%[0-9A-Fa-f]{2}" + rf"|\{{[+\#./;?&]?{_VARIABLE}(?:,{_VARIABLE})*\}})*"
+)
+_POINTER: Final = "(?:/(?:[^~/]|~[01])*)*"
 
 FORMATS: Final[dict[str, str]] = {
     name: f"^{pattern}$"
@@ -55,5 +62,14 @@ FORMATS: Final[dict[str, str]] = {
         "hostname": _HOSTNAME,
         "email": _EMAIL,
         "uri": _URI,
+        "uri-reference": f"(?:{_URI}|{_RELATIVE})",
+        "uri-template": _TEMPLATE,
+        "json-pointer": _POINTER,
+        "relative-json-pointer": rf"(?:0|[1-9][0-9]{{0,5}})(?:\#|{_POINTER})",
+        # Of these only the ASCII part is generated.
+        "idn-email": _EMAIL,
+        "idn-hostname": _HOSTNAME,
+        "iri": _URI,
+        "iri-reference": f"(?:{_URI}|{_RELATIVE})",
     }.items()
 }

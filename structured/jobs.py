@@ -1,11 +1,15 @@
-"""What the gateway and its compile worker say to each other: length-prefixed msgpack frames over two pipes.
+"""What the gateway says to its compile worker and to its checker: length-prefixed msgpack frames over two pipes.
 
 The gateway writes one Setup, then one Job at a time; the worker answers Ready, then one Compiled or Failure per job.
+The checker needs no Setup; it answers an AuditJob with Audited or Failure, and a CheckJob with Checked.
 """
 
 from typing import Final, Literal
 
 import msgspec
+
+from outrider.structured.constraint import Kind, Whitespace
+from outrider.structured.finding import Finding, Violation
 
 HEADER_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 256 * 2**20
@@ -19,12 +23,15 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     stop_token_ids: tuple[int, ...]
     cpu_seconds: float
     memory_bytes: int
+    budget_seconds: float  # of a compile by xgrammar, before llguidance is taken instead
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
-    """One schema, as JSON text."""
+    """One constraint: its kind and its value as JSON text."""
 
-    schema: bytes
+    kind: Kind
+    text: bytes
+    whitespace: Whitespace = "compact"
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
@@ -32,10 +39,12 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Compiled(msgspec.Struct, tag=True, frozen=True):
-    """A serialised grammar that has passed the canary."""
+    """A serialised grammar that has passed the canary, and what it leaves to the validator."""
 
     backend: str
     data: bytes
+    reason: str = ""  # why this backend
+    left: tuple[Finding, ...] = ()
 
 
 class Failure(msgspec.Struct, tag=True, frozen=True):
@@ -47,11 +56,39 @@ class Failure(msgspec.Struct, tag=True, frozen=True):
     keyword: str = ""
 
 
+class AuditJob(msgspec.Struct, tag=True, frozen=True):
+    """A schema to audit, as JSON text."""
+
+    schema: bytes
+
+
+class Audited(msgspec.Struct, tag=True, frozen=True):
+    """What becomes of the schema's keywords."""
+
+    route: Literal["exact", "validated", "refused"]
+    findings: tuple[Finding, ...]
+
+
+class CheckJob(msgspec.Struct, tag=True, frozen=True):
+    """A finished answer to check against its schema, which is JSON text."""
+
+    schema: bytes
+    text: str
+
+
+class Checked(msgspec.Struct, tag=True, frozen=True):
+    """What is wrong with the answer."""
+
+    violations: tuple[Violation, ...]
+
+
 Request = Setup | Job
 Reply = Ready | Compiled | Failure
+CheckerRequest = AuditJob | CheckJob
+CheckerReply = Ready | Audited | Checked | Failure
 
 
-def frame(message: Request | Reply) -> bytes:
+def frame(message: Request | Reply | CheckerRequest | CheckerReply) -> bytes:
     """The message with its length before it."""
     body = msgspec.msgpack.encode(message)
     return len(body).to_bytes(HEADER_BYTES, "big") + body

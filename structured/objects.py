@@ -20,20 +20,23 @@ _SPEAKING: Final = frozenset({"$ref", "type", "enum", "const", "anyOf", "oneOf",
 def normalise_object(walk: "Normaliser", schema: "Schema", place: str) -> "Schema":
     """An object node with `additionalProperties` given, and `properties` for every required name."""
     if "patternProperties" in schema or "propertyNames" in schema:
-        return _map(walk, schema, place)
+        described = _described(walk, schema, place)
+        if described is not None:
+            return described
+        if "patternProperties" in schema:
+            schema = {**schema, "additionalProperties": True}
     keyword = "additionalProperties" if "additionalProperties" in schema else "unevaluatedProperties"
     names = dict(schema.get("properties", {}))
     required = list(dict.fromkeys(schema.get("required", ())))
-    further = schema.get(keyword, not ("properties" in schema or required))
+    further = schema.get(keyword, walk.is_loose or not ("properties" in schema or required))
     for name in required:
         if name not in names and further is False and keyword in schema:
-            return walk.refuse(place, "required", f"names `{name[:100]}`, which `{keyword}` forbids: declare it")
-    walk.num_properties += len(names)
-    if walk.num_properties > limits.MAX_PROPERTIES:
-        return walk.refuse(place, "properties", f"brings the schema to more than {limits.MAX_PROPERTIES} properties")
-    if len(names.keys() - set(required)) > limits.MAX_OPTIONAL_PROPERTIES:
-        reason = f"has more than {limits.MAX_OPTIONAL_PROPERTIES} optional properties: require some, or nest them"
-        return walk.refuse(place, "properties", reason)
+            return walk.impossible(place, "required", f"names `{name[:100]}`, which `{keyword}` forbids: declare it")
+    problem = _too_many(walk, len(names), len(names.keys() - set(required)))
+    if problem:
+        walk.leave(place, "properties", problem)
+        names, required = {}, required if len(required) <= limits.MAX_OPTIONAL_PROPERTIES else []
+        further, schema = True, {**schema, "minProperties": 0, "additionalProperties": True}
     properties = {name: walk.visit(value, pointer(place, "properties", name)) for name, value in names.items()}
     visited = False if further is False else walk.visit(further, pointer(place, keyword))
     undeclared = visited if keyword in schema and visited is not False else {}
@@ -41,24 +44,56 @@ def normalise_object(walk: "Normaliser", schema: "Schema", place: str) -> "Schem
     if visited is not False and sum(len(name) for name in properties) > limits.MAX_EXCLUDED_CHARACTERS:
         if further is not True:
             reason = "cannot be told from so many declared properties: declare them all, or move some to another object"
-            return walk.refuse(place, keyword, reason)
+            walk.leave(place, keyword, reason)
+        elif not problem:
+            walk.note(place, keyword, "is true, but only declared properties are generated: there are too many of them")
         visited = False
-        walk.note(place, keyword, "is true, but only declared properties are generated: there are too many of them")
     result: dict[str, Any] = {"type": "object", "properties": properties, "required": required}
     return _with_counts(walk, schema, place, {**result, "additionalProperties": visited})
 
 
-def _map(walk: "Normaliser", schema: "Schema", place: str) -> "Schema":
-    """An object whose names are described by one pattern or schema, and not listed."""
+def _too_many(walk: "Normaliser", num_properties: int, num_optional: int) -> str | None:
+    """Why so many properties cannot be enforced, None when they can."""
+    walk.num_properties += num_properties
+    if walk.num_properties > limits.MAX_PROPERTIES:
+        return f"brings the schema to more than {limits.MAX_PROPERTIES} properties"
+    if num_optional > limits.MAX_OPTIONAL_PROPERTIES:
+        return f"has more than {limits.MAX_OPTIONAL_PROPERTIES} optional properties: require some, or nest them"
+    return None
+
+
+def _described(walk: "Normaliser", schema: "Schema", place: str) -> "Schema | None":
+    """The object whose names are described, None when that is left to the validator."""
+    described_by = "patternProperties" if "patternProperties" in schema else "propertyNames"
+    reason = _mixed(schema)
+    if reason is None:
+        mapped = _map(walk, schema, place)
+        if mapped is not None:
+            return mapped
+        reason = "must be a string schema with one keyword to be enforced"
+    walk.leave(place, described_by, reason)
+    if "patternProperties" in schema:  # which names are further ones depends on it
+        for keyword in {"additionalProperties", "unevaluatedProperties"} & schema.keys():
+            walk.leave(place, keyword, "is enforced only where `patternProperties` is")
+    return None
+
+
+def _mixed(schema: "Schema") -> str | None:
+    """Why names that are described cannot be enforced in this object, None when they can."""
+    patterns = schema.get("patternProperties", {})
+    keyword = "additionalProperties" if "additionalProperties" in schema else "unevaluatedProperties"
+    if schema.get("properties") or schema.get("required") or (patterns and "propertyNames" in schema):
+        return "is enforced only where no other keyword names properties: move it to an object of its own"
+    if len(patterns) > 1 or (patterns and schema.get(keyword)):
+        return "is enforced only with one pattern and `additionalProperties: false`: split the object"
+    return None
+
+
+def _map(walk: "Normaliser", schema: "Schema", place: str) -> "Schema | None":
+    """An object whose names are described by one pattern or schema, and not listed; None when that is too complex."""
     patterns = schema.get("patternProperties", {})
     described_by = "patternProperties" if patterns else "propertyNames"
-    if schema.get("properties") or schema.get("required") or (patterns and "propertyNames" in schema):
-        reason = "is enforced only where no other keyword names properties: move it to an object of its own"
-        return walk.refuse(place, described_by, reason)
     keyword = "additionalProperties" if "additionalProperties" in schema else "unevaluatedProperties"
-    if len(patterns) > 1 or (patterns and schema.get(keyword)):
-        reason = "is enforced only with one pattern and `additionalProperties: false`: split the object"
-        return walk.refuse(place, described_by, reason)
     if patterns:
         ((pattern, value),) = patterns.items()
         names, place_of_names = {"type": "string", "pattern": pattern}, pointer(place, described_by, pattern)
@@ -74,7 +109,7 @@ def _map(walk: "Normaliser", schema: "Schema", place: str) -> "Schema":
         listed = [name for name in named["enum"] if isinstance(name, str)]
         return _with_counts(walk, schema, place, _object(dict.fromkeys(listed, further), further=False))
     if named and named.get("type") != "string":
-        return walk.refuse(place, described_by, "must be a string schema with one keyword to be enforced")
+        return None
     described = {"propertyNames": named} if named else {}
     return _with_counts(walk, schema, place, {**_object({}, further=further), **described})
 
@@ -111,12 +146,13 @@ def _with_counts(walk: "Normaliser", schema: "Schema", place: str, result: dict[
     required, declared = len(result["required"]), len(result["properties"])
     closed = result["additionalProperties"] is False
     if most is not None and most < max(least, required):
-        return walk.refuse(place, "maxProperties", "is below what the other keywords ask for: raise it")
+        return walk.impossible(place, "maxProperties", "is below what the other keywords ask for: raise it")
     if closed and least > declared:
-        return walk.refuse(place, "minProperties", "asks for more properties than the object can have: lower it")
+        return walk.impossible(place, "minProperties", "asks for more properties than the object can have: lower it")
     if not closed and least > max(1, required):
         reason = "cannot be enforced where names are free, because they may repeat: lower it to 1, or declare the names"
-        return walk.refuse(place, "minProperties", reason)
+        walk.leave(place, "minProperties", reason)
+        least = 1
     if least:
         result["minProperties"] = least
     if most is not None:
@@ -126,5 +162,7 @@ def _with_counts(walk: "Normaliser", schema: "Schema", place: str, result: dict[
         result.pop("maxProperties", None)
     elif declared * min(declared, declared if most is None else most) > limits.MAX_COUNTED_STATES:
         keyword = "maxProperties" if most is not None else "minProperties"
-        return walk.refuse(place, keyword, "counts too many properties to be enforced: remove it")
+        walk.leave(place, keyword, "counts too many properties to be enforced: remove it")
+        result.pop("minProperties", None)
+        result.pop("maxProperties", None)
     return result

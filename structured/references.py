@@ -34,7 +34,7 @@ def resolve(root: Any, reference: str) -> tuple[str, Any]:
         if keyword in SUBSCHEMA_MAPS and isinstance(node, dict) and position < len(parts) and parts[position] in node:
             node = node[parts[position]]
             position += 1
-        elif keyword in SUBSCHEMA_LISTS and position < len(parts) and _is_index(parts[position], node):
+        elif keyword in (*SUBSCHEMA_LISTS, "items") and position < len(parts) and _is_index(parts[position], node):
             node = node[int(parts[position])]
             position += 1
         elif keyword not in SUBSCHEMAS:
@@ -45,6 +45,20 @@ def resolve(root: Any, reference: str) -> tuple[str, Any]:
 def pointer(start: str, *parts: str | int) -> str:
     """JSON pointer of a place below `start`."""
     return "/".join([start, *(str(part).replace("~", "~0").replace("/", "~1") for part in parts)])
+
+
+def has_embedded(root: Any) -> bool:
+    """Whether a schema within the schema has an `$id`, so that the references in it start from there."""
+    waiting = list(root.values()) if isinstance(root, dict) else []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if isinstance(node.get("$id"), str):
+                return True
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+    return False
 
 
 def _is_index(part: str, node: Any) -> bool:

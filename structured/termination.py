@@ -3,39 +3,42 @@
 from typing import Any
 
 
-def endless_definitions(schema: dict[str, Any]) -> list[str]:
-    """Names of the definitions that have no finite value, or that lead to themselves without writing anything."""
-    definitions: dict[str, Any] = schema.get("$defs", {})
+def endless_definitions(definitions: dict[str, Any]) -> tuple[frozenset[str], list[str]]:
+    """Names of the definitions that have no finite value, and of those that lead to themselves and write nothing."""
     finite: set[str] = set()
     settled = False
     while not settled:
         grown = {name for name in definitions if name in finite or _is_finite(definitions[name], finite)}
         settled, finite = grown == finite, grown
-    return [name for name in definitions if name not in finite or _reaches_itself(name, definitions)]
+    circular = [name for name in definitions if _reaches_itself(name, definitions)]
+    return frozenset(definitions.keys() - finite), circular
 
 
-def _is_finite(schema: dict[str, Any], finite: set[str]) -> bool:
+def _is_finite(schema: Any, finite: set[str]) -> bool:
     """Whether a value can be completed with definitions already known to be finite."""
-    if "$ref" in schema:
-        return _name(schema) in finite
+    if schema is False or "$ref" in schema:
+        return schema is not False and _name(schema) in finite
     if "anyOf" in schema:
         return any(_is_finite(branch, finite) for branch in schema["anyOf"])
-    if schema.get("type") == "array":
-        least = schema.get("minItems", 0)
-        prefix = schema.get("prefixItems", [])
-        rest = [schema["items"]] if least > len(prefix) and schema["items"] is not False else []
-        return all(_is_finite(item, finite) for item in [*prefix[:least], *rest])
-    if schema.get("type") == "object":
-        required = [schema["properties"][name] for name in schema.get("required", ())]
-        if not all(_is_finite(value, finite) for value in required):
-            return False
-        optional = [schema["properties"][name] for name in schema.get("properties", {})]
-        further = schema["additionalProperties"]
-        candidates = optional if further is False else [*optional, further]
-        possible = sum(_is_finite(value, finite) for value in candidates)
-        unlimited = further is not False and _is_finite(further, finite)
-        return unlimited or possible >= schema.get("minProperties", 0)
-    return True
+    if "enum" in schema:
+        return bool(schema["enum"])
+    by_type = {"array": _is_finite_array, "object": _is_finite_object}
+    return by_type[schema["type"]](schema, finite) if schema.get("type") in by_type else True
+
+
+def _is_finite_array(schema: dict[str, Any], finite: set[str]) -> bool:
+    least = schema.get("minItems", 0)
+    prefix = schema.get("prefixItems", [])
+    rest = [schema["items"]] if least > len(prefix) else []
+    return all(_is_finite(item, finite) for item in [*prefix[:least], *rest])
+
+
+def _is_finite_object(schema: dict[str, Any], finite: set[str]) -> bool:
+    required = [schema["properties"][name] for name in schema.get("required", ())]
+    if not all(_is_finite(value, finite) for value in required):
+        return False
+    possible = sum(_is_finite(value, finite) for value in schema.get("properties", {}).values())
+    return _is_finite(schema["additionalProperties"], finite) or possible >= schema.get("minProperties", 0)
 
 
 def _reaches_itself(start: str, definitions: dict[str, Any]) -> bool:

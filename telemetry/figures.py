@@ -144,12 +144,20 @@ class GrammarFigures:
 
     Attributes:
         kind: What the client sent: "json_schema", "json_object", "regex", "choice", "grammar", ...
+        route: "exact", or "validated" where finished answers are checked.
+        validation_retries: Answers that were drawn again because the check failed.
         compile_ms: Milliseconds that this request waited for the compiler; 0 on a cache hit.
+        backend: The library that keeps it: "xgrammar" or "llguidance".
+        backend_reason: Why that one.
     """
 
     kind: str
     compile_ms: float
     cache_hit: bool
+    route: str = "exact"
+    validation_retries: int = 0
+    backend: str | None = None
+    backend_reason: str | None = None
 
     def attributes(self) -> Attributes:
         """The `outrider.grammar.*` attributes."""
@@ -157,6 +165,10 @@ class GrammarFigures:
             names.GRAMMAR_KIND: self.kind,
             names.GRAMMAR_COMPILE_MS: float(self.compile_ms),
             names.GRAMMAR_CACHE_HIT: self.cache_hit,
+            names.GRAMMAR_ROUTE: self.route,
+            names.GRAMMAR_VALIDATION_RETRIES: self.validation_retries,
+            names.GRAMMAR_BACKEND: self.backend,
+            names.GRAMMAR_BACKEND_REASON: self.backend_reason or None,
         }
 
 

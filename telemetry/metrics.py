@@ -60,7 +60,13 @@ class Metrics:
         self._prompt_tokens = self._counter("outrider_prompt_tokens_total", "Prompt tokens taken in.")
         self._generated_tokens = self._counter("outrider_generated_tokens_total", "Tokens emitted.")
         self._compile = self._histogram(
-            "outrider_grammar_compile_seconds", "Time to compile one grammar.", COMPILE_BUCKETS
+            "outrider_grammar_compile_seconds", "Time to compile one grammar.", COMPILE_BUCKETS, "backend"
+        )
+        self._validations = self._counter(
+            "outrider_validations_total", "Finished answers checked against their schema.", "outcome"
+        )
+        self._validation_retries = self._counter(
+            "outrider_validation_retries_total", "Answers drawn again because their check failed."
         )
         self._duration = self._histogram(
             "gen_ai_server_request_duration_seconds",
@@ -206,9 +212,17 @@ class Metrics:
         """Counts a client that left before its answer was complete."""
         self._disconnects.inc()
 
-    def observe_grammar_compile(self, seconds: float) -> None:
-        """Records a compilation that took place; a cache hit is none."""
-        self._compile.observe(seconds)
+    def observe_grammar_compile(self, seconds: float, backend: str) -> None:
+        """Records a compilation that took place, by the library that did it; a cache hit is none."""
+        self._compile.labels(backend).observe(seconds)
+
+    def count_validation(self, *, is_valid: bool) -> None:
+        """Counts a finished answer that was checked against its schema."""
+        self._validations.labels("valid" if is_valid else "invalid").inc()
+
+    def count_validation_retry(self) -> None:
+        """Counts an answer that is drawn again because its check failed."""
+        self._validation_retries.inc()
 
     def set_engine_stats(self, engine: str, levels: EngineLevels, totals: EngineTotals) -> None:
         """Takes in what an engine reports of itself, totals as counted since that engine's start.

@@ -113,6 +113,10 @@ SPEC_DROPPED_DRAFTS = "outrider.spec.dropped_drafts"
 GRAMMAR_KIND = "outrider.grammar.kind"
 GRAMMAR_COMPILE_MS = "outrider.grammar.compile_ms"
 GRAMMAR_CACHE_HIT = "outrider.grammar.cache_hit"
+GRAMMAR_ROUTE = "outrider.grammar.route"
+GRAMMAR_VALIDATION_RETRIES = "outrider.grammar.validation_retries"
+GRAMMAR_BACKEND = "outrider.grammar.backend"
+GRAMMAR_BACKEND_REASON = "outrider.grammar.backend_reason"
 
 SPEC_DROPPED_EVENT = "outrider.spec.dropped"
 FIRST_TOKEN_EVENT = "outrider.first_token"  # noqa: S105, a token of text
@@ -130,6 +134,7 @@ ERROR_TYPES = frozenset(
         "context_length_exceeded",
         "invalid_request",
         "grammar_compile_failed",
+        "validation_failed",
         "kv_exhausted",
         "model_not_found",
         "engine_error",

@@ -29,6 +29,7 @@ ONLY_IN = {
     "aiohttp": {"gateway", "loadtest", "engine/transport.py"},
     "xgrammar": {"structured"},
     "llguidance": {"structured"},
+    "jsonschema_rs": {"structured"},
     "triton": {"kernels"},
     "typer": {"cli"},
 }

@@ -18,9 +18,9 @@ _DECAY: Final = 0.8
 class MedusaObjective:
     """Soft cross-entropy to the target, later heads weighing less; the output layer stays the target's."""
 
-    def __init__(self, target: Target, num_heads: int) -> None:
+    def __init__(self, target: Target, num_heads: int, num_layers: int = 1) -> None:
         self._target = target
-        self.module = MedusaHeads(MedusaConfig(target.hidden_size, num_heads)).to(target.device)
+        self.module = MedusaHeads(MedusaConfig(target.hidden_size, num_heads, num_layers)).to(target.device)
 
     def outcome(self, batch: Batch) -> Outcome:
         """The loss over all heads; hits and trials of shape (num_heads,)."""

@@ -27,12 +27,19 @@ class Script:
 
 @dataclass
 class SimulatedServer:
-    """The n-th request gets the n-th script, round and round; what was asked is kept for the test to see."""
+    """The n-th request gets the n-th script, round and round or with `keeps_last` the last one for ever after.
+
+    What was asked is kept for the test to see. During `stall` nothing is written.
+    """
 
     scripts: Sequence[Script] = (Script(),)
     models: Sequence[str] = ("simulated",)
     api_key: str | None = None
+    keeps_last: bool = False
+    metrics: str = ""
+    stall: tuple[float, float] = (0.0, 0.0)  # from and to, by the loop's clock
     url: str = ""
+    authorizations: list[str | None] = field(default_factory=list)
     requests: list[dict[str, object]] = field(default_factory=list)
     peak_concurrency: int = 0
     _concurrency: int = 0
@@ -45,6 +52,8 @@ class SimulatedServer:
         application.router.add_get("/v1/models", self._list_models)
         application.router.add_post("/v1/chat/completions", self._complete)
         application.router.add_post("/v1/completions", self._complete)
+        if self.metrics:
+            application.router.add_get("/metrics", self._tell_metrics)
         # Answers still under way when a test ends are cancelled rather than waited for.
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
@@ -65,11 +74,17 @@ class SimulatedServer:
             return web.json_response({"error": {"message": "Incorrect API key"}}, status=401)
         return web.json_response({"object": "list", "data": [{"id": model} for model in self.models]})
 
+    async def _tell_metrics(self, request: web.Request) -> web.Response:
+        return web.Response(text=self.metrics)
+
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         async with self._arrival:
             self.requests.append(await request.json())
+            self.authorizations.append(request.headers.get("Authorization"))
             self._arrival.notify_all()
-        script = self.scripts[next(self._numbers) % len(self.scripts)]
+        number = next(self._numbers)
+        last = len(self.scripts) - 1
+        script = self.scripts[min(number, last) if self.keeps_last else number % len(self.scripts)]
         self._concurrency += 1
         self.peak_concurrency = max(self.peak_concurrency, self._concurrency)
         try:
@@ -87,12 +102,14 @@ class SimulatedServer:
             await response.write(event({"choices": [{"delta": {"role": "assistant", "content": ""}}]}))
         for number, (delay, num_tokens) in enumerate(script.chunks):
             if number == script.drop_after:
+                assert request.transport is not None
                 request.transport.abort()
                 return response
             if number == script.error_after:
                 await response.write(event({"error": {"message": "engine died"}}))
                 return response
             await asyncio.sleep(delay)
+            await self._wait_out_stall()
             text = "word " * num_tokens
             await response.write(event({"choices": [{"delta": {"content": text}} if is_chat else {"text": text}]}))
         await response.write(event({"choices": [{"delta": {}, "finish_reason": "stop"}]}))
@@ -102,6 +119,12 @@ class SimulatedServer:
             last["metrics"] = {"speculative_decoding": script.speculation}
         await response.write(event(last) + b"data: [DONE]\n\n")
         return response
+
+    async def _wait_out_stall(self) -> None:
+        begin, end = self.stall
+        now = asyncio.get_running_loop().time()
+        if begin <= now < end:
+            await asyncio.sleep(end - now)
 
 
 def event(payload: dict[str, object]) -> bytes:

@@ -6,7 +6,8 @@ from statistics import fmean, pstdev, pvariance
 
 import pytest
 
-from outrider.loadtest.arrival import arrival_offsets
+from outrider.loadtest.arrival import Ramp, arrival_offsets, parse_stages, ramp_offsets, stage_offsets
+from outrider.loadtest.errors import InvalidOptionError
 
 
 def gaps(offsets: list[float]) -> list[float]:
@@ -44,3 +45,39 @@ def test_a_seed_fixes_the_schedule() -> None:
 
     assert schedule == arrival_offsets(10, 5.0, burstiness=1.0, seed=3)
     assert schedule != arrival_offsets(10, 5.0, burstiness=1.0, seed=4)
+
+
+def test_an_infinite_burstiness_spaces_arrivals_evenly() -> None:
+    """A constant rate."""
+    assert arrival_offsets(3, 10.0, math.inf, seed=0) == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(("strategy", "expected"), [("linear", [1, 2, 3]), ("exponential", [1, math.sqrt(3), 3])])
+def test_a_ramp_reaches_its_end_with_the_last_request(strategy: str, expected: list[float]) -> None:
+    """The rate changes by the number of the request, as in vLLM."""
+    intervals = gaps(ramp_offsets(3, Ramp(strategy, 1.0, 3.0), math.inf, seed=0))
+
+    assert [1 / interval for interval in intervals] == pytest.approx(expected)
+
+
+def test_stages_bring_what_their_rates_and_times_say() -> None:
+    """Two a second for five seconds, none for five, four a second for five; a cut gap goes on at the new rate."""
+    offsets = stage_offsets(parse_stages("2:5,0:5,4:5"), math.inf, seed=0)
+    counts = [sum(start <= offset < start + 5 for offset in offsets) for start in (0, 5, 10)]
+
+    assert [9, 0, 20] == counts
+
+
+def test_stages_disperse_like_a_poisson_process() -> None:
+    """A change of rate adds and takes nothing."""
+    offsets = stage_offsets(parse_stages(",".join(["50:1,150:1"] * 300)), 1.0, seed=5)
+
+    assert len(offsets) == pytest.approx(60_000, rel=0.02)
+    assert sum(int(offset) % 2 for offset in offsets) / len(offsets) == pytest.approx(0.75, abs=0.01)
+
+
+@pytest.mark.parametrize("text", ["2", "2:0", "-1:5", "a:b", "inf:3"])
+def test_a_stage_that_is_none_is_refused(text: str) -> None:
+    """The option is named."""
+    with pytest.raises(InvalidOptionError, match="--stages"):
+        parse_stages(text)

@@ -2,27 +2,37 @@
 
 import asyncio
 import math
-from dataclasses import replace
 
 import pytest
 
-from outrider.loadtest.client import clock, open_session
+from outrider.loadtest.client import clock
 from outrider.loadtest.config import LoadtestConfig
-from outrider.loadtest.load import Recorder, offer_load
+from outrider.loadtest.health import faults
+from outrider.loadtest.job import Job, Offer, Turn
+from outrider.loadtest.load import LOST_AFTER, Recorder, offer_load
 from outrider.loadtest.measure import Summary, summarize
-from outrider.loadtest.record import FailureKind
+from outrider.loadtest.record import Failure, FailureKind, Record
+from outrider.loadtest.workload import load_workload, make_offer
 
 from .simulated_server import Script, SimulatedServer
 
 BODY = b'{"messages": []}'
-CONFIG = LoadtestConfig(base_url="http://127.0.0.1:8000")
+
+
+def offer(server: SimulatedServer, num_requests: int, **options: object) -> Offer:
+    config = LoadtestConfig(base_url=server.url, num_prompts=num_requests, random_input_len=1, **options)
+    return make_offer(config, load_workload(config), "simulated", None)
+
+
+async def records(offered: Offer) -> tuple[Record, ...]:
+    recorder = Recorder(lambda _: None)
+    await offer_load(offered, recorder)
+    return recorder.measurement().records
 
 
 async def measure(server: SimulatedServer, num_requests: int, **options: object) -> Summary:
     recorder = Recorder(lambda _: None)
-    async with open_session(None) as session:
-        config = replace(CONFIG, base_url=server.url, **options)
-        await offer_load(config, session, [BODY] * num_requests, recorder)
+    await offer_load(offer(server, num_requests, **options), recorder)
     return summarize(recorder.measurement(), [50, 90])
 
 
@@ -133,9 +143,8 @@ async def test_a_cancelled_load_leaves_a_partial_measurement() -> None:
     """Two answers are quick and the rest never come."""
     scripts = [Script(), Script(), *[Script(chunks=[(3600, 1)])] * 8]
     recorder = Recorder(lambda _: None)
-    async with SimulatedServer(scripts).running() as server, open_session(None) as session:
-        config = replace(CONFIG, base_url=server.url, max_concurrency=4)
-        load = asyncio.ensure_future(offer_load(config, session, [BODY] * 10, recorder))
+    async with SimulatedServer(scripts).running() as server:
+        load = asyncio.ensure_future(offer_load(offer(server, 10, max_concurrency=4), recorder))
         await server.has_received(6)
         load.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -148,10 +157,68 @@ async def test_a_cancelled_load_leaves_a_partial_measurement() -> None:
 async def test_a_blocked_event_loop_is_noticed() -> None:
     """The client measures its own lag while it measures the server."""
     recorder = Recorder(lambda _: block(0.1))
-    async with SimulatedServer([Script(chunks=[(0.02, 1)])]).running() as server, open_session(None) as session:
-        await offer_load(replace(CONFIG, base_url=server.url, max_concurrency=1), session, [BODY] * 4, recorder)
+    async with SimulatedServer([Script(chunks=[(0.02, 1)])]).running() as server:
+        await offer_load(offer(server, 4, max_concurrency=1), recorder)
 
-    assert summarize(recorder.measurement(), []).is_client_limited
+    assert any(
+        "event loop lagged" in fault for fault in faults(summarize(recorder.measurement(), []), has_schedule=False)
+    )
+
+
+async def test_a_conversation_carries_what_was_said() -> None:
+    """The second turn is due when the user has thought, and brings the first answer back."""
+    job = Job(body=b'{"messages": [{"role": "user", "content": "A"}]}', turns=(Turn("B", 0.05), Turn("C")))
+    async with SimulatedServer([Script(chunks=[(0.0, 1)])]).running() as server:
+        offered = Offer(url=f"{server.url}/v1/chat/completions", jobs=(job,), is_closed_loop=True, max_concurrency=1)
+        first, second, third = await records(offered)
+    said = [message["content"] for message in server.requests[-1]["messages"]]
+
+    assert ["A", "word ", "B", "word ", "C"] == said
+    assert [0, 1, 2] == [first.turn, second.turn, third.turn]
+    assert second.due - first.ended == pytest.approx(0.05, abs=0.005)
+
+
+async def test_a_user_leaves_after_a_failure() -> None:
+    """There is no answer to go on from."""
+    job = Job(body=b'{"messages": []}', turns=(Turn("B"),))
+    async with SimulatedServer([Script(status=500)]).running() as server:
+        offered = Offer(url=f"{server.url}/v1/chat/completions", jobs=(job,), is_closed_loop=True, max_concurrency=1)
+        (only,) = await records(offered)
+
+    assert isinstance(only.outcome, Failure)
+
+
+async def test_warm_ups_run_into_the_measured_requests() -> None:
+    """No drain between them: the users of the last warm-ups take measured requests while others are still warm."""
+    scripts = [Script(chunks=[(0.02, 1)]), Script(chunks=[(0.2, 1)])]
+    async with SimulatedServer(scripts).running() as server:
+        found = await records(offer(server, 4, num_warmups=2, max_concurrency=2))
+    slow = next(record for record in found if record.index == 1)
+    measured = [record for record in found if not record.is_warmup]
+
+    assert (2, 4) == (len(found) - len(measured), len(measured))
+    assert min(record.sent for record in measured) < slow.ended
+
+
+async def test_each_request_shows_its_own_key() -> None:
+    """Drawn by weight, for servers that limit or rank by key."""
+    jobs = tuple(Job(body=BODY, headers={"Authorization": f"Bearer {key}"}) for key in ("a", "b"))
+    async with SimulatedServer().running() as server:
+        await records(Offer(url=f"{server.url}/v1/chat/completions", jobs=jobs, api_key="c"))
+
+    assert {"Bearer a", "Bearer b"} == set(server.authorizations)
+
+
+async def test_a_server_that_dies_ends_the_load_early() -> None:
+    """Hundreds of refused connections would tell nothing more."""
+    scripts = [*[Script()] * 5, Script(drop_after=0)]
+    async with SimulatedServer(scripts, keeps_last=True).running() as server:
+        recorder = Recorder(lambda _: None)
+        await offer_load(offer(server, 200, max_concurrency=1), recorder)
+    measurement = recorder.measurement()
+
+    assert measurement.has_lost_server
+    assert len(measurement.records) == 5 + LOST_AFTER
 
 
 def block(seconds: float) -> None:

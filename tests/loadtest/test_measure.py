@@ -1,10 +1,12 @@
 """From records with exact times to figures."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from outrider.loadtest.measure import Measurement, Summary, summarize, token_gaps
+from outrider.loadtest.health import faults
+from outrider.loadtest.measure import Measurement, Summary, acceptance_by_position, merge, summarize, token_gaps
 from outrider.loadtest.record import Answer, Chunk, Failure, FailureKind, Record, Speculation
 
 
@@ -30,7 +32,7 @@ def failure(kind: FailureKind = FailureKind.SERVER_ERROR) -> Failure:
 
 
 def summary_of(*records: Record, loop_lags: tuple[float, ...] = (0.0,), duration: float = 10.0) -> Summary:
-    measurement = Measurement(records=records, loop_lags=loop_lags, duration=duration, num_unfinished=0)
+    measurement = Measurement(records=records, loop_lags=loop_lags, started=0.0, stopped=duration)
     return summarize(measurement, [50, 90])
 
 
@@ -52,7 +54,7 @@ def test_latencies_of_a_single_request_are_exact() -> None:
     """Due at 1, sent at 3, tokens at 4, 5 and (two) 7, finished at 8."""
     latencies = summary_of(record(answer((4.0, 1), (5.0, 1), (7.0, 2), ended=8.0), due=1.0, sent=3.0)).latencies
 
-    assert {name: latency.mean for name, latency in latencies.items()} == pytest.approx(
+    assert {name: latency.mean for name, latency in latencies.items() if latency.count} == pytest.approx(
         {
             "ttft": 1.0,
             "tpot": 4.0 / 3,
@@ -135,26 +137,65 @@ def test_peaks_count_tokens_and_overlap() -> None:
 
 def test_speculation_is_summed_over_requests() -> None:
     """Requests without speculation do not count."""
-    with_speculation = [record(answer((1.0, 1), speculation=Speculation(8, 6, 2))) for _ in range(3)]
+    counts = [Speculation(8, 6, 2, (1, 1)), Speculation(8, 6, 2, (0, 1, 1)), Speculation(8, 6, 2)]
+    with_speculation = [record(answer((1.0, 1), speculation=each)) for each in counts]
     summary = summary_of(*with_speculation, record(answer((1.0, 1))))
 
-    assert summary.speculation == Speculation(24, 18, 6)
+    assert summary.speculation == Speculation(24, 18, 6, (1, 2, 1))
     assert summary_of(record(answer((1.0, 1)))).speculation is None
 
 
-@pytest.mark.parametrize(("lag", "is_limited"), [(0.009, False), (0.011, True)])
-def test_a_lagging_client_marks_its_run(lag: float, is_limited: bool) -> None:
+@pytest.mark.parametrize(("lag", "num_faults"), [(0.009, 0), (0.011, 1)])
+def test_a_lagging_client_marks_its_run(lag: float, num_faults: int) -> None:
     """Beyond 10 ms the client measures itself."""
-    assert is_limited is summary_of(record(answer((1.0, 1))), loop_lags=(lag,) * 100).is_client_limited
+    assert num_faults == len(faults(summary_of(record(answer((1.0, 1))), loop_lags=(lag,) * 100), has_schedule=True))
+
+
+def test_a_client_that_sends_late_or_has_no_core_left_marks_its_run() -> None:
+    """Each reason is told by itself."""
+    late = replace(record(answer((1.0, 1))), dispatched=0.02)
+    measurement = Measurement(records=(late,), loop_lags=(0.0,), started=0.0, stopped=1.0, processor_loads=(0.2, 0.95))
+    told = faults(summarize(measurement, []), has_schedule=True)
+
+    assert ["20.0 ms (p99) after they were due", "95% of a core"] == [
+        fault.split("; ")[0].split("it sent requests ")[-1].split("it used ")[-1] for fault in told
+    ]
+    assert len(faults(summarize(measurement, []), has_schedule=False)) == 1
+
+
+def test_warm_ups_are_in_no_figure() -> None:
+    """The duration begins when the first measured request is due."""
+    warmup = replace(record(answer((5.0, 9))), is_warmup=True)
+    summary = summary_of(warmup, record(answer((4.0, 1)), due=3.0, sent=3.0), duration=13.0)
+
+    assert (1, 1, 10.0) == (summary.num_completed, summary.num_output_tokens, summary.duration)
+
+
+def test_shares_of_processes_become_one_run() -> None:
+    """It begins with the first and ends with the last; what was seen is in the order of intended starts."""
+    first, second = record(answer((1.0, 1)), due=0.5), record(answer((2.0, 1)), due=0.2)
+    parts = [
+        Measurement(records=(first,), loop_lags=(0.1,), started=0.0, stopped=3.0, num_unfinished=1),
+        Measurement(records=(second,), loop_lags=(0.2,), started=0.1, stopped=2.0, has_lost_server=True),
+    ]
+    whole = merge(parts)
+
+    assert (whole.records, whole.loop_lags, whole.started, whole.stopped) == ((second, first), (0.1, 0.2), 0.0, 3.0)
+    assert (1, True) == (whole.num_unfinished, whole.has_lost_server)
+
+
+def test_acceptance_by_position_is_of_the_steps_that_came_so_far() -> None:
+    """Of ten steps five accepted nothing, three one token and two two."""
+    assert [0.5, 0.2] == acceptance_by_position(Speculation(20, 7, 10, (5, 3, 2)))
 
 
 def test_a_run_without_records_has_a_summary() -> None:
     """An interrupt may come before the first answer."""
     summary = summary_of(duration=0.0, loop_lags=())
 
-    assert (0, 0, 0.0, False) == (
+    assert (0, 0, 0.0, ()) == (
         summary.num_completed,
         summary.max_concurrent_requests,
         summary.max_output_tokens_per_s,
-        summary.is_client_limited,
+        faults(summary, has_schedule=True),
     )

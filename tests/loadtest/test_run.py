@@ -9,9 +9,12 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from outrider.cli.main import app
 from outrider.loadtest.config import LoadtestConfig
 from outrider.loadtest.run import Outcome, run_loadtest
+from outrider.loadtest.weights import parse_weighted
 
 from .simulated_server import Script, SimulatedServer
 
@@ -19,7 +22,7 @@ SPECULATION = {"num_draft_tokens": 8, "num_accepted_draft_tokens": 6, "num_spec_
 
 
 async def run(server: SimulatedServer, folder: Path, **options: object) -> Outcome:
-    config = LoadtestConfig(base_url=server.url + "/", result_dir=folder, **options)
+    config = LoadtestConfig(base_url=server.url + "/", result_dir=folder, random_input_len=4, **options)
     outcome = await asyncio.to_thread(run_loadtest, config, api_key=None, on_record=lambda _: None)
     outcome.save()
     return outcome
@@ -118,7 +121,14 @@ async def test_warm_ups_are_sent_and_not_measured(tmp_path: Path) -> None:
 async def test_the_requests_name_model_and_speculation(tmp_path: Path) -> None:
     """What the command line says is what the server sees."""
     async with SimulatedServer(models=["a", "b"]).running() as server:
-        await run(server, tmp_path, num_prompts=1, model="b", speculation="ngram", extra_body={"top_k": 3})
+        await run(
+            server,
+            tmp_path,
+            num_prompts=1,
+            model="b",
+            speculation=parse_weighted("--speculation", "ngram"),
+            extra_body={"top_k": 3},
+        )
 
     assert ("b", "ngram", 3) == tuple(server.requests[0][name] for name in ("model", "speculation", "top_k"))
 
@@ -199,9 +209,11 @@ async def test_the_command_prints_the_report_and_the_place_of_the_result(tmp_pat
 async def test_a_run_without_a_result_ends_with_one_line(arguments: list[str], expected: str) -> None:
     """The line names what to change, and the exit status is not zero."""
     async with SimulatedServer([Script(status=503)]).running() as server:
-        status, _, errors = await command("--base-url", server.url, "--no-save-result", *arguments)
+        given = ["loadtest", "--base-url", server.url, "--no-save-result", *arguments]
+        ran = await asyncio.to_thread(CliRunner().invoke, app, given)
+    errors = ran.stderr
 
-    assert status == 1
+    assert ran.exit_code == 1
     assert errors.startswith("outrider loadtest: ")
     assert errors.count("\n") == 1
     assert expected in errors
@@ -210,17 +222,18 @@ async def test_a_run_without_a_result_ends_with_one_line(arguments: list[str], e
 async def test_a_key_that_the_server_does_not_know_ends_with_one_line() -> None:
     """The remedy is the environment variable."""
     async with SimulatedServer(api_key="secret").running() as server:
-        status, output, errors = await command("--base-url", server.url, api_key="wrong")
+        given = ["loadtest", "--base-url", server.url]
+        ran = await asyncio.to_thread(CliRunner().invoke, app, given, env={"OPENAI_API_KEY": "wrong"})
 
-    assert (1, "") == (status, output)
-    assert errors == f"outrider loadtest: {server.url} refuses access (401): set OPENAI_API_KEY to a key it knows\n"
+    assert (1, "") == (ran.exit_code, ran.stdout)
+    assert ran.stderr == f"outrider loadtest: {server.url} refuses access (401): set OPENAI_API_KEY to a key it knows\n"
 
 
 async def test_an_absent_server_ends_with_one_line() -> None:
     """Nothing listens where a server was a moment ago."""
     async with SimulatedServer().running() as server:
         pass
-    status, output, errors = await command("--base-url", server.url)
+    ran = await asyncio.to_thread(CliRunner().invoke, app, ["loadtest", "--base-url", server.url])
 
-    assert (1, "", 1) == (status, output, errors.count("\n"))
-    assert errors.startswith(f"outrider loadtest: no server at {server.url} (")
+    assert (1, "", 1) == (ran.exit_code, ran.stdout, ran.stderr.count("\n"))
+    assert ran.stderr.startswith(f"outrider loadtest: no server at {server.url} (")

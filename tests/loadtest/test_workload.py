@@ -3,14 +3,13 @@
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from random import Random
 
 import jsonschema
 import msgspec
 import pytest
 
+from outrider.cli.loadtest_tasks import KINDS, demo_tasks
 from outrider.loadtest.config import LoadtestConfig
-from outrider.loadtest.demo_prompts import demo_prompts
 from outrider.loadtest.errors import InvalidOptionError
 from outrider.loadtest.workload import Sample, load_workload, request_body
 
@@ -28,30 +27,32 @@ def write_lines(folder: Path, *lines: str) -> LoadtestConfig:
     return replace(CONFIG, dataset_name="jsonl", dataset_path=path, num_prompts=len(lines))
 
 
-def test_demo_prompts_differ_and_come_again_with_their_seed() -> None:
-    """A prefix cache finds little, and two runs send the same."""
-    prompts = list(islice(demo_prompts(Random(1)), 64))
+def test_the_demo_brings_six_kinds_of_tasks() -> None:
+    """In turn, new ones each, the same with the same seed; extraction has a schema and tool calls have tools."""
+    found = list(islice(demo_tasks()(1), 24))
 
-    assert len({prompt.text for prompt in prompts}) == 64
-    assert prompts == list(islice(demo_prompts(Random(1)), 64))
+    assert list(KINDS) == [sample.kind for sample in found[:6]]
+    assert len({str(sample.messages) for sample in found}) > 20
+    assert found == list(islice(demo_tasks()(1), 24))
+    assert {"extraction"} == {sample.kind for sample in found if sample.schema is not None}
+    assert {"tool call"} == {sample.kind for sample in found if sample.tools}
+    for sample in found:
+        jsonschema.Draft202012Validator.check_schema(sample.schema or {})
+        assert sample.messages[-1]["role"] == "user"
 
 
-def test_some_demo_prompts_ask_for_a_valid_schema() -> None:
-    """The grammar path is part of the load."""
-    formats = [prompt.response_format for prompt in islice(demo_prompts(Random(1)), 16)]
-    schemas = [given["json_schema"]["schema"] for given in formats if given is not None]
-
-    assert 0 < len(schemas) < 8
-    for schema in schemas:
-        jsonschema.Draft202012Validator.check_schema(schema)
+def test_a_kind_of_task_can_be_chosen() -> None:
+    """One that is none is refused by name."""
+    assert {"edit", "talk"} == {sample.kind for sample in islice(demo_tasks(["edit", "talk"])(0), 8)}
+    with pytest.raises(InvalidOptionError, match="--demo-kind poetry"):
+        demo_tasks(["poetry"])
 
 
 def test_warm_ups_are_other_prompts_than_the_measured() -> None:
     """Otherwise a prefix cache would know the measured ones."""
     workload = load_workload(replace(CONFIG, num_warmups=4))
-    warmups, samples = (
-        [sample.messages[0]["content"] for sample in part] for part in (workload.warmups, workload.samples)
-    )
+    prompts = [sample.messages[0]["content"] for sample in workload.samples]
+    warmups, samples = prompts[: workload.num_warmups], prompts[workload.num_warmups :]
 
     assert (4, 16, 0) == (len(warmups), len(samples), workload.num_repeated)
     assert set(warmups).isdisjoint(samples)
@@ -86,9 +87,14 @@ def test_a_completion_body_carries_a_prompt() -> None:
 
 def test_options_become_request_fields() -> None:
     """Fields that were not asked for are absent."""
-    body = body_of(temperature=0.0, ignore_eos=True, speculation="ngram")
+    body = body_of(temperature=0.0, ignore_eos=True)
 
-    assert (0.0, True, "ngram") == (body["temperature"], body["ignore_eos"], body["speculation"])
+    assert (0.0, True) == (body["temperature"], body["ignore_eos"])
+
+
+def test_extra_body_takes_a_field_away() -> None:
+    """For servers that refuse what they do not know."""
+    assert "temperature" not in body_of(temperature=0.0, extra_body={"temperature": None})
 
 
 def test_extra_body_wins() -> None:
@@ -119,9 +125,9 @@ def test_jsonl_lines_are_read(tmp_path: Path) -> None:
     workload = load_workload(replace(config, num_prompts=3))
 
     assert workload.samples[0] == Sample(
-        messages=[{"role": "user", "content": "a"}], max_tokens=5, extra_body={"seed": 1}
+        messages=[{"role": "user", "content": "a"}], max_tokens=5, extra_body={"seed": 1}, kind="jsonl"
     )
-    assert workload.samples[1] == Sample(messages=[{"role": "system", "content": "b"}])
+    assert workload.samples[1] == Sample(messages=[{"role": "system", "content": "b"}], kind="jsonl")
     assert (workload.samples[0], 1) == (workload.samples[2], workload.num_repeated)
 
 

@@ -57,6 +57,28 @@ def test_a_proposer_that_is_wrong_is_asked_ever_more_seldom() -> None:
     assert live(controller, offered(1, 2, 3), [1, 2, 3, 4], 100) == 100
 
 
+def test_a_proposer_that_others_are_ahead_of_is_asked_again_in_the_next_step() -> None:
+    """Only one that would not pay by itself is left alone for longer."""
+    controller = make(CHEAP, "draft")
+    live(controller, offered(1, 2, 3, name="draft"), [1, 2, 3, 4], 50, "draft")
+
+    controller.begin_step()
+    assert controller.ask("draft", ["a"], ONE, {"a": 8.0}) == []
+    controller.begin_step()
+    assert controller.ask("draft", ["a"], ONE, {}) == ["a"]
+
+
+def test_the_cheap_are_asked_first_and_then_the_best() -> None:
+    """What costs nothing tells what the others could add; of those the best must not come too late."""
+    controller = make(CHEAP, "medusa", "draft", "ngram")
+    for name, emitted, seconds in (("medusa", [1, 9], 0.3), ("draft", [1, 2, 3, 4], 0.3), ("ngram", [9], 0.001)):
+        controller.learn_cost(name, 1, seconds)
+        for _ in range(20):
+            controller.learn("a", offered(1, 2, 3, name=name), [name], emitted)
+
+    assert controller.order(1, ONE) == ["ngram", "draft", "medusa"]
+
+
 def test_nothing_is_verified_where_each_node_costs_a_whole_step() -> None:
     """An empty tree is a valid answer."""
     controller = make(DEAR, "ngram")

@@ -20,6 +20,11 @@ def test_sizes_between_known_ones_lie_on_a_line() -> None:
     assert [costs.seconds(size) for size in (1, 2, 3, 8, 16)] == [1.0, 1.5, 2.0, 4.0, 8.0]
 
 
+def test_what_a_batch_shares_grows_more_slowly_beyond_what_is_known() -> None:
+    """So that a batch is tried at all."""
+    assert Costs({4: 1.0}, growth=0.5).seconds(16) == 2.0
+
+
 def test_a_size_comes_to_cost_what_it_takes() -> None:
     """Whatever was measured beforehand."""
     costs = Costs({1: 1.0, 8: 2.0})

@@ -23,7 +23,8 @@ NAMES = """
     outrider_engine_resident_memory_bytes:gauge outrider_engine_step_seconds:counter outrider_engine_steps:counter
     outrider_gateway_resident_memory_bytes:gauge outrider_generated_tokens:counter
     outrider_grammar_compile_seconds:histogram outrider_kv_blocks:gauge outrider_kv_blocks_used:gauge
-    outrider_preemptions:counter outrider_prompt_tokens:counter outrider_rate_limited:counter
+    outrider_preemptions:counter outrider_validation_retries:counter outrider_validations:counter
+    outrider_prompt_tokens:counter outrider_rate_limited:counter
     outrider_requests:counter outrider_requests_running:gauge outrider_requests_waiting:gauge
     http_server_active_requests:gauge http_server_request_duration_seconds:histogram
     gen_ai_client_token_usage:histogram outrider_answers:counter outrider_batch_size:histogram
@@ -196,7 +197,8 @@ def test_plain_counters() -> None:
     metrics.count_tokens(generated=2)
     metrics.count_rate_limited()
     metrics.count_client_disconnect()
-    metrics.observe_grammar_compile(0.02)
+    metrics.observe_grammar_compile(0.02, "xgrammar")
+    metrics.count_validation_retry()
     after = samples(metrics)
 
     expected = {
@@ -204,10 +206,11 @@ def test_plain_counters() -> None:
         "outrider_generated_tokens_total": 5,
         "outrider_rate_limited_total": 1,
         "outrider_client_disconnects_total": 1,
-        "outrider_grammar_compile_seconds_count": 1,
+        "outrider_validation_retries_total": 1,
     }
     assert {name: before[name, ()] for name in expected} == dict.fromkeys(expected, 0)
     assert {name: after[name, ()] for name in expected} == expected
+    assert 1 == after["outrider_grammar_compile_seconds_count", ("xgrammar",)]
 
 
 def test_engines_are_summed_and_survive_their_restarts() -> None:

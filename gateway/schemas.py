@@ -1,0 +1,49 @@
+"""POST /v1/schemas/audit: what would become of a schema's keywords, before anything is generated with it."""
+
+from typing import Any, Literal
+
+import msgspec
+from aiohttp import web
+
+from outrider.gateway.endpoint import check_gate, read_body
+from outrider.gateway.errors import ApiError, unavailable
+from outrider.gateway.requests import parse_request
+from outrider.gateway.state import GATEWAY, REQUEST_STATE
+from outrider.structured.constraint import Constraint
+from outrider.structured.errors import SchemaError, WorkerError
+from outrider.structured.finding import Finding
+
+
+class AuditRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body."""
+
+    schema: dict[str, Any] | bool
+
+
+class SchemaAudit(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer: a finding for every keyword that was judged."""
+
+    route: Literal["exact", "validated", "refused"]
+    findings: tuple[Finding, ...]
+    object: Literal["schema.audit"] = "schema.audit"
+
+
+async def audit_schema(request: web.Request) -> web.Response:
+    """Audits a schema without compiling it; a refused one is answered with 200 too, what is no schema with 400."""
+    gateway = request.app[GATEWAY]
+    check_gate(gateway, request[REQUEST_STATE])
+    parsed = parse_request(await read_body(request, gateway.config.body_seconds), AuditRequest)
+    try:
+        audited = await gateway.checker.audit(Constraint("json_schema", parsed.schema).text)
+    except WorkerError as error:
+        raise unavailable(f"The audit is not available: {error}") from error
+    except SchemaError as error:
+        raise ApiError(
+            400,
+            f"Invalid schema: {error}",
+            param="schema",
+            code="invalid_json_schema",
+            error_type="grammar_compile_failed",
+        ) from error
+    body = SchemaAudit(route=audited.route, findings=audited.findings)
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
