@@ -57,8 +57,8 @@ class LeavingCompiler:
         return True
 
     async def compile(self, constraint: Constraint) -> CompiledGrammar:
-        left = (LEFT,) if "uniqueItems" in str(constraint.schema) else ()
-        return CompiledGrammar(constraint.key, "none", b"", left, constraint.text)
+        left = (LEFT,) if "uniqueItems" in str(constraint.value) else ()
+        return CompiledGrammar(constraint.key, "none", b"", left=left, schema=constraint.text)
 
 
 @pytest.fixture
