@@ -66,6 +66,7 @@ def _span(span: FinishedSpan, begun: int) -> dict[str, Any]:
         "parent_id": None if span.parent_id is None else f"{span.parent_id:016x}",
         "name": span.name,
         "kind": span.kind,
+        "start": iso(span.start_ns),
         "start_ms": (span.start_ns - begun) / 1e6,
         "duration_ms": (span.end_ns - span.start_ns) / 1e6,
         "status": "ERROR" if span.has_failed else "UNSET",

@@ -37,7 +37,7 @@ async def test_the_newest_requests_come_first(served) -> None:
     assert {"trace_id", "start", "duration_ms", "name", "status", "spans"} == trace.keys()
     server = trace["spans"][0]
     assert {
-        *("span_id", "parent_id", "name", "kind", "start_ms", "duration_ms", "status", "attributes", "events")
+        *("span_id", "parent_id", "name", "kind", "start", "start_ms", "duration_ms", "status", "attributes", "events")
     } == server.keys()
     assert (0.0, None, trace["duration_ms"]) == (server["start_ms"], server["parent_id"], server["duration_ms"])
     assert {"name", "at_ms", "attributes"} == trace["spans"][1]["events"][0].keys()
