@@ -1,27 +1,54 @@
 """`outrider serve`: gateway and engine, the whole server. `outrider gateway`: the HTTP half alone."""
 
+# ruff: noqa: ARG001, options of the gateway are read from the context by their names
+
 import json
 import resource
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from outrider.cli import options, telemetry_options
+from outrider.cli.config_file import ConfigFile, place
 from outrider.engine.config import DEFAULT_SPECULATION
 
 if TYPE_CHECKING:
     from outrider.gateway.config import GatewayConfig
     from outrider.gateway.state import Gateway
-    from outrider.telemetry.options import TraceOptions
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
 ServedModelName = Annotated[str | None, typer.Option(help="The model's name for clients; the folder's name.")]
-ApiKey = Annotated[str | None, typer.Option(envvar="OUTRIDER_API_KEY", help="Key that clients must send.")]
+ApiKey = Annotated[str | None, typer.Option(help="One key that clients may send, besides those of --keys.")]
 RequestsPerMinute = Annotated[int | None, typer.Option(help="Limit for all clients together.")]
+Keys = Annotated[Path | None, typer.Option(metavar="FILE", help="Key file, as `outrider keys` makes it.")]
+AllowAnonymous = Annotated[
+    bool, typer.Option("--allow-anonymous", help="Serve other machines although there is no key.")
+]
+LimitsPlace = Annotated[
+    str,
+    typer.Option("--limits", help="Where limits are counted: memory, or redis://... for several gateways together."),
+]
+LimitsFallback = Annotated[
+    str, typer.Option(help="While Redis is lost: open lets all pass, closed none, local counts in each gateway.")
+]
+OutputEstimate = Annotated[int, typer.Option(help="Tokens that an answer takes of limits until it is counted.")]
+QueueRequests = Annotated[int, typer.Option(help="Most requests that wait.")]
+QueueTokens = Annotated[int, typer.Option(help="Most prompt tokens of requests that wait.")]
+QueueSeconds = Annotated[float, typer.Option(help="Longest wait.")]
+QueueAgingSeconds = Annotated[float, typer.Option(help="So long a wait counts as one priority better.")]
+CheckConfig = Annotated[bool, typer.Option("--check-config", help="Check the configuration and end.")]
 GrammarCompileBudget = Annotated[
     float,
     typer.Option(min=0, help="Milliseconds that xgrammar may be expected to take for a grammar; else llguidance."),
+]
+ToolFormat = Annotated[
+    str, typer.Option(help="How the model writes tool calls: auto (by its chat template) or a name.")
+]
+Reasoning = Annotated[
+    bool | None, typer.Option(help="Whether the model writes <think> sections; by its chat template.")
 ]
 LogLevel = Annotated[options.LogLevel, typer.Option(help="How much is logged.")]
 
@@ -37,6 +64,7 @@ EXAMPLE_SCHEMA = {
 
 
 def serve(
+    context: typer.Context,
     model: options.Model = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
@@ -51,6 +79,8 @@ def serve(
     genai_names: telemetry_options.GenAiNames = "v1.41",
     metrics_compat: telemetry_options.MetricsCompat = None,
     grammar_compile_budget: GrammarCompileBudget = 20.0,
+    tool_format: ToolFormat = "auto",
+    reasoning: Reasoning = None,
     revision: options.Revision = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -69,18 +99,26 @@ def serve(
     eagle: options.Eagle = None,
     medusa: options.Medusa = None,
     suffix_sharing: options.SuffixSharing = False,
+    config: ConfigFile = None,
+    keys: Keys = None,
+    allow_anonymous: AllowAnonymous = False,
+    limits: LimitsPlace = "memory",
+    limits_fallback: LimitsFallback = "local",
+    output_estimate: OutputEstimate = 256,
+    queue_requests: QueueRequests = 1024,
+    queue_tokens: QueueTokens = 2**20,
+    queue_seconds: QueueSeconds = 60.0,
+    queue_aging_seconds: QueueAgingSeconds = 10.0,
+    check_config: CheckConfig = False,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
-    config = _gateway_config(
-        host,
-        port,
-        served_model_name or (DEMO_NAME if model is None else None),
-        api_key,
-        requests_per_minute,
-        telemetry_options.trace_options(trace_file, trace_context, trace_share, trace_slow, recent_traces, genai_names),
-        metrics_compat,
-        grammar_compile_budget,
+    settings = _gateway_config(
+        context,
+        served_model_name=served_model_name or (DEMO_NAME if model is None else None),
+        grammar_compile_seconds=grammar_compile_budget / 1000,
+        tool_format=None if tool_format == "auto" else tool_format,
+        traces=telemetry_options.trace_options(context),
     )
     draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     arguments = [
@@ -104,10 +142,11 @@ def serve(
         *([] if eagle is None else [f"--eagle={eagle}"]),
         *([] if medusa is None else [f"--medusa={medusa}"]),
     ]
-    _run(config, log_level, engine_arguments=arguments)
+    _run(settings, log_level, check_config, engine_arguments=arguments)
 
 
 def gateway(
+    context: typer.Context,
     engine: Annotated[str, typer.Option(help="Where the engine listens: unix:/path.")],
     host: Host = "127.0.0.1",
     port: Port = 8000,
@@ -121,69 +160,69 @@ def gateway(
     recent_traces: telemetry_options.RecentTraces = 100,
     genai_names: telemetry_options.GenAiNames = "v1.41",
     metrics_compat: telemetry_options.MetricsCompat = None,
+    config: ConfigFile = None,
+    keys: Keys = None,
+    allow_anonymous: AllowAnonymous = False,
+    limits: LimitsPlace = "memory",
+    limits_fallback: LimitsFallback = "local",
+    output_estimate: OutputEstimate = 256,
+    queue_requests: QueueRequests = 1024,
+    queue_tokens: QueueTokens = 2**20,
+    queue_seconds: QueueSeconds = 60.0,
+    queue_aging_seconds: QueueAgingSeconds = 10.0,
+    check_config: CheckConfig = False,
     grammar_compile_budget: GrammarCompileBudget = 20.0,
+    tool_format: ToolFormat = "auto",
+    reasoning: Reasoning = None,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve HTTP for an engine that runs already."""
     if not engine.startswith("unix:"):
         options.fail(f"--engine {engine} is not an address: write unix:/path")
-    traces = telemetry_options.trace_options(
-        trace_file, trace_context, trace_share, trace_slow, recent_traces, genai_names
+    settings = _gateway_config(
+        context,
+        grammar_compile_seconds=grammar_compile_budget / 1000,
+        tool_format=None if tool_format == "auto" else tool_format,
+        traces=telemetry_options.trace_options(context),
     )
-    config = _gateway_config(
-        host,
-        port,
-        served_model_name,
-        api_key,
-        requests_per_minute,
-        traces,
-        metrics_compat,
-        grammar_compile_budget,
-    )
-    _run(config, log_level, engine_path=engine.removeprefix("unix:"))
+    _run(settings, log_level, check_config, engine_path=engine.removeprefix("unix:"))
 
 
-def _gateway_config(
-    host: str,
-    port: int,
-    model_name: str | None,
-    api_key: str | None,
-    requests_per_minute: int | None,
-    traces: "TraceOptions",
-    metrics_compat: str | None,
-    grammar_compile_budget: float,
-) -> "GatewayConfig":
+def _gateway_config(context: typer.Context, **others: Any) -> "GatewayConfig":
+    """From the options of the command that the gateway's configuration has too, and others."""
     from outrider.gateway.config import GatewayConfig
 
+    names = {field.name for field in fields(GatewayConfig)}
     try:
-        return GatewayConfig(
-            host,
-            port,
-            model_name,
-            api_key,
-            requests_per_minute,
-            traces,
-            metrics_compat,
-            grammar_compile_seconds=grammar_compile_budget / 1000,
-        )
+        return GatewayConfig(**{name: value for name, value in context.params.items() if name in names} | others)
     except ValueError as error:
-        options.fail(str(error))
+        options.fail(f"{place(context, str(error).split()[0])}{error}")
 
 
 def _run(
     config: "GatewayConfig",
     log_level: options.LogLevel,
+    check_config: bool,
     *,
     engine_arguments: list[str] | None = None,
     engine_path: str = "",
 ) -> None:
     import uvloop
 
+    from outrider.gateway.access import Access
     from outrider.gateway.process import StartError, bind, run_gateway
+    from outrider.gateway.toml_file import ConfigError
     from outrider.telemetry.logs import configure_logging
 
     configure_logging(log_level, "text")
 
+    try:
+        access = Access(config)
+    except ConfigError as error:
+        options.fail(str(error))
+    if check_config:
+        typer.echo("The configuration is good")
+        return
     try:
         listener = bind(config.host, config.port)
         host = f"[{config.host}]" if ":" in config.host else config.host
@@ -193,7 +232,14 @@ def _run(
             typer.echo(_banner(url, gateway))
 
         stats = uvloop.run(
-            run_gateway(config, listener, engine_arguments=engine_arguments, engine_path=engine_path, on_ready=on_ready)
+            run_gateway(
+                config,
+                listener,
+                access,
+                engine_arguments=engine_arguments,
+                engine_path=engine_path,
+                on_ready=on_ready,
+            )
         )
     except StartError as error:
         if str(error):
@@ -205,7 +251,7 @@ def _run(
 
 
 def _banner(url: str, gateway: "Gateway") -> str:
-    key = " -H 'Authorization: Bearer <key>'" if gateway.config.api_key is not None else ""
+    key = " -H 'Authorization: Bearer <key>'" if gateway.access.needs_key else ""
     body = {
         "model": gateway.model_name,
         "messages": [{"role": "user", "content": EXAMPLE_TEXT}],

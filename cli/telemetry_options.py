@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outrider.cli import options
+from outrider.cli.config_file import place
 
 if TYPE_CHECKING:
     from outrider.telemetry.options import TraceOptions
@@ -30,20 +31,19 @@ MetricsCompat = Annotated[
 ]
 
 
-def trace_options(
-    trace_file: Path | None, context: str, share: float, slow_seconds: float, recent: int, profile: str
-) -> "TraceOptions":
-    """What was asked for, or the end of the program with one line that says what is wrong."""
+def trace_options(context: typer.Context) -> "TraceOptions":
+    """What a command's options say, or the end of the program with one line that says what is wrong."""
     from outrider.telemetry.options import TraceOptions
 
+    given = context.params
     try:
         return TraceOptions(
-            trace_file=trace_file,
-            recent=recent,
-            context=context,  # type: ignore[arg-type]  # it checks
-            share=share,
-            slow_seconds=slow_seconds,
-            profile=profile,  # type: ignore[arg-type]  # it checks
+            trace_file=given["trace_file"],
+            recent=given["recent_traces"],
+            context=given["trace_context"],
+            share=given["trace_share"],
+            slow_seconds=given["trace_slow"],
+            profile=given["genai_names"],
         )
     except ValueError as error:
-        options.fail(str(error))
+        options.fail(f"{place(context, str(error).split()[0])}{error}")

@@ -134,6 +134,7 @@ class EngineCore:
             speculation_methods=self.speculation_methods,
             speculation_max_tokens=self.config.speculation_max_tokens,
             default_speculation=self.config.default_speculation,
+            max_num_seqs=self.config.max_num_seqs,
         )
 
     @property

@@ -113,6 +113,12 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     speculation_methods: tuple[str, ...]
     speculation_max_tokens: int
     default_speculation: tuple[str, ...]  # of requests that say nothing: methods, or `off` or `auto` alone
+    max_num_seqs: int = 64  # that share a step
+
+    @property
+    def num_answers_at_once(self) -> int:
+        """How many to send at a time: all that share a step, and a few that begin as soon as one of them ends."""
+        return self.max_num_seqs + max(1, self.max_num_seqs // 8)
 
     def given(self, asked: float | None, name: str, neutral: float) -> float:
         """What a request says, else what the checkpoint says, else what changes nothing."""

@@ -15,10 +15,11 @@ from aiohttp import web
 from outrider.engine.errors import LoadError
 from outrider.engine.protocol import EngineStats
 from outrider.engine.tokenizer import Tokenizer
+from outrider.gateway.access import Access
 from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.engine_link import EngineLink
-from outrider.gateway.limits import RequestLimit
+from outrider.gateway.queue import open_queue
 from outrider.gateway.state import Gateway, record_engine_stats
 from outrider.gateway.supervisor import EngineProcess
 from outrider.structured.compiler import Compiler
@@ -55,6 +56,7 @@ def bind(host: str, port: int) -> socket.socket:
 async def run_gateway(
     config: GatewayConfig,
     listener: socket.socket,
+    access: Access,
     *,
     engine_arguments: list[str] | None = None,
     engine_path: str = "",
@@ -65,6 +67,7 @@ async def run_gateway(
     Args:
         config: of the gateway
         listener: the bound HTTP socket
+        access: keys and limits
         engine_arguments: of the engine process to start; None to use the engine that listens at `engine_path`
         engine_path: a Unix socket
         on_ready: called once requests are taken
@@ -88,7 +91,7 @@ async def run_gateway(
         stack.push_async_callback(engine.close)
         if process is not None:
             process.forget_socket()
-        gateway = await stack.enter_async_context(_open_gateway(config, engine, metrics))
+        gateway = await stack.enter_async_context(_open_gateway(config, engine, metrics, access))
         runner = web.AppRunner(
             build_app(gateway),
             access_log=None,
@@ -99,6 +102,8 @@ async def run_gateway(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)  # stops listening, then lets running requests finish
         await web.SockSite(runner, listener).start()
+        if config.keys is not None or config.config is not None:  # else SIGHUP stops us, as other signals do
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access.reload)
         on_ready(gateway)
         await _first(stop.wait(), engine.wait_lost())
         gateway.is_draining = True
@@ -149,15 +154,16 @@ async def _connect(
 
 
 @asynccontextmanager
-async def _open_gateway(config: GatewayConfig, engine: EngineLink, metrics: Metrics) -> AsyncIterator[Gateway]:
+async def _open_gateway(
+    config: GatewayConfig, engine: EngineLink, metrics: Metrics, access: Access
+) -> AsyncIterator[Gateway]:
     hello = engine.hello
-    model_name = config.model_name or Path(hello.model_path).name
+    model_name = config.served_model_name or Path(hello.model_path).name
     metrics.add_model(model_name)
     try:
         tokenizer = Tokenizer(hello.model_path)
     except LoadError as error:
         raise StartError(str(error)) from error
-    limit = None if config.requests_per_minute is None else RequestLimit(config.requests_per_minute)
     async with AsyncExitStack() as stack:
         tracing = Tracing.from_environment(config.traces)
         push = MetricPush(metrics.registry)
@@ -166,7 +172,9 @@ async def _open_gateway(config: GatewayConfig, engine: EngineLink, metrics: Metr
         compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids, budget_seconds=budget)
         stack.push_async_callback(compiler.close)
         await compiler.start()
-        gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, limit)
+        stack.push_async_callback(access.limiter.close)
+        queue = open_queue(config, lambda: engine.hello.num_answers_at_once, metrics.queue)
+        gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, access, queue)
         stack.push_async_callback(gateway.checker.close)
         yield gateway
 

@@ -7,9 +7,12 @@ from aiohttp import web
 
 from outrider.engine.protocol import EngineStats
 from outrider.engine.tokenizer import Tokenizer
+from outrider.gateway.access import Access
 from outrider.gateway.config import GatewayConfig
+from outrider.gateway.deadline import Deadline
 from outrider.gateway.engine_link import EngineLink
-from outrider.gateway.limits import RequestLimit
+from outrider.gateway.keys import ANONYMOUS, Key
+from outrider.gateway.queue import Queue
 from outrider.structured.checker import Checker
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.engine_totals import EngineLevels, EngineTotals
@@ -30,7 +33,8 @@ class Gateway:
     compiler: Compiler
     tracing: Tracing
     metrics: Metrics
-    limit: RequestLimit | None
+    access: Access
+    queue: Queue
     checker: Checker = field(default_factory=Checker)
     started: int = field(default_factory=lambda: int(time.time()))
     is_draining: bool = False
@@ -44,6 +48,8 @@ class RequestState:
     arrived: float  # monotonic seconds
     trace: RequestTrace = field(default_factory=RequestTrace)
     inference: InferenceTrace = field(default_factory=InferenceTrace)
+    key: Key = ANONYMOUS
+    deadline: Deadline | None = None
     has_begun: bool = False  # whether a stream's status is out
     error_type: str | None = None  # why the request failed, for trace and metrics
     headers: dict[str, str] = field(default_factory=dict)  # for the response, whatever it will be

@@ -21,6 +21,7 @@ _FIELDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
         ("regex", "pattern", ""),
         ("grammar", "grammar", ""),
         ("any_text", "", "excludes"),
+        ("text_until", "end", "max_tokens"),
         ("sequence", "elements", ""),
         ("or", "elements", ""),
         ("optional", "content", ""),
@@ -89,6 +90,7 @@ class _Preparation:
         self.writers: dict[str, Callable[[Format, str, int], Format]] = {
             "const_string": lambda node, place, _: _sequence(self.marks(node["value"], f"{place}/value")),
             "any_text": self.text,
+            "text_until": self.text_until,
             "json_schema": self.grammar,
             "regex": self.grammar,
             "grammar": self.grammar,
@@ -108,6 +110,20 @@ class _Preparation:
 
     def text(self, node: Format, place: str, _: int) -> Format:
         return {"type": "any_text", "excludes": self.texts(node.get("excludes", []), f"{place}/excludes")}
+
+    def text_until(self, node: Format, place: str, _: int) -> Format:
+        """Anything up to a mark, and the mark. Tokens before it are counted exactly where the mark is one token."""
+        end = self.marks(node["end"], f"{place}/end")
+        most = node.get("max_tokens")
+        if most is not None and (type(most) is not int or not 0 <= most < 2**31):
+            raise SchemaError(f"`max_tokens` at `{place}` is a number from 0", pointer=place, keyword="max_tokens")
+        if end[0]["type"] == "token":
+            free = {"type": "any_tokens", "exclude_tokens": [end[0]["token"]]}
+            return _sequence([free if most is None else {**free, "max_tokens": most}, *end])
+        if most is not None:
+            reason = f"needs `{node['end'][:100]}` to be one token, which it is not in this model"
+            raise SchemaError(f"`max_tokens` at `{place}` {reason}", pointer=place, keyword="max_tokens")
+        return {"type": "tag", "begin": "", "content": {"type": "any_text"}, "end": node["end"]}
 
     def several(self, node: Format, place: str, depth: int) -> Format:
         elements = self.items(node["elements"], f"{place}/elements")

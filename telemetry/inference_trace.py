@@ -11,7 +11,10 @@ from outrider.telemetry import names
 from outrider.telemetry.attributes import Attributes, sendable, sendable_text
 from outrider.telemetry.content import Content
 from outrider.telemetry.figures import InferenceResult, Operation, RequestAttributes
+from outrider.telemetry.phases import queue
 from outrider.telemetry.spans import FinishedSpan, Phase, SpanEvent
+
+SHORT_WAIT = 0.001  # seconds; a wait that is no longer is no phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,7 @@ class InferenceTrace:
         self._phases: list[Phase] = []
         self._events: list[tuple[str, float, Attributes]] = []
         self._first_token: float | None = None
+        self._waited: Attributes = {}
         self._result = InferenceResult()
         self.content: Content | None = None
         self.error_type: str | None = None
@@ -71,6 +75,15 @@ class InferenceTrace:
         if self._is_open and self._first_token is None:
             self._first_token = time.monotonic()
             self._events.append((names.FIRST_TOKEN_EVENT, self._first_token, {}))
+
+    def had_to_wait(self, seconds: float, num_ahead: int) -> None:
+        """Tells how long the request waited in the gateway until now, and how many were before it when it came."""
+        if not self._is_open:
+            return
+        self._waited = {names.GATEWAY_QUEUE_SECONDS: seconds, names.GATEWAY_QUEUE_POSITION: num_ahead}
+        now = time.monotonic()
+        if seconds > SHORT_WAIT:
+            self.phase(queue(now - seconds, now, reason="gateway", depth=num_ahead))
 
     def say(self, content: Content) -> None:
         """Records the texts, where the operator wants them and the client's key allows it."""
@@ -149,6 +162,7 @@ class InferenceTrace:
             names.GEN_AI_REQUEST_MODEL: self._model,
             names.GEN_AI_REQUEST_STREAM: True if self._stream else None,
             **self._request.attributes(),
+            **self._waited,
             **self._result.attributes(),
         }
         if self._stream and self._first_token is not None:

@@ -19,6 +19,7 @@ from outrider.telemetry.engine_totals import EngineBook, EngineLevels, EngineTot
 from outrider.telemetry.figures import InferenceResult, Operation
 from outrider.telemetry.http_metrics import HttpMetrics
 from outrider.telemetry.phase_metrics import PhaseMetrics
+from outrider.telemetry.queue_metrics import QueueMetrics
 from outrider.telemetry.vllm_names import VllmNames
 
 OTHER = "other"
@@ -54,6 +55,7 @@ class Metrics:
         self._phases = PhaseMetrics(self._registry, _GEN_AI_LABELS, profile)
         ProcessCollector(registry=self._registry)
 
+        self.queue = QueueMetrics(self._registry)
         self._requests = self._counter("outrider_requests_total", "HTTP requests answered.", "route", "status")
         self._rate_limited = self._counter("outrider_rate_limited_total", "Requests refused for a rate limit.")
         self._disconnects = self._counter("outrider_client_disconnects_total", "Clients that left before the end.")

@@ -7,7 +7,7 @@ from outrider.telemetry import names
 from outrider.telemetry.attributes import Attributes
 from outrider.telemetry.spans import Phase
 
-QueueReason: TypeAlias = Literal["arrival", "preempted", "unanswered"]
+QueueReason: TypeAlias = Literal["gateway", "arrival", "preempted", "unanswered"]
 
 
 class Figures(Protocol):
@@ -32,7 +32,7 @@ def grammar_compile(start: float, end: float, figures: Figures, *, has_failed: b
 def queue(
     start: float, end: float, *, reason: QueueReason, depth: int | None = None, choice: int | None = None
 ) -> Phase:
-    """Waited in the engine: since its arrival, or since it was preempted.
+    """Waited: in the gateway for its turn, or in the engine, since its arrival or since it was preempted.
 
     "unanswered" is one of which the engine had told nothing when it ended: waiting, or in its prefill.
     """

@@ -122,7 +122,7 @@ async def test_settings_become_fields(page, api) -> None:
 )
 async def test_speculation_is_chosen(page, api, choice, expected) -> None:
     """Nothing is sent for the server's default."""
-    await page.click(f"label:has-text('{choice}')")
+    await page.click(f"#settings label:text-is('{choice}')")
     await send(page)
     (body,) = await asked(api)
 

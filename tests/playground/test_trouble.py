@@ -8,6 +8,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 HOSTILE = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
+    "[w](javascript:alert`1`) [v](JaVaScript:alert%281%29) [u](vbscript:x)",
     "[x](javascript:alert(1)) [y](data:text/html,<script>alert(1)</script>) ![z](http://127.0.0.1:9/beacon.png)",
     "</code></pre><svg onload=alert(1)>",
     "```\n</code><iframe srcdoc='<script>alert(1)</script>'>\n```",

@@ -23,10 +23,11 @@ from outrider.engine.protocol import (
     TokenGaps,
 )
 from outrider.engine.tokenizer import Tokenizer
+from outrider.gateway.access import Access
 from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.engine_link import EngineLink
-from outrider.gateway.limits import RequestLimit
+from outrider.gateway.queue import open_queue
 from outrider.gateway.state import Gateway, record_engine_stats
 from outrider.structured.constraint import CompiledGrammar
 from outrider.telemetry.metrics import Metrics
@@ -103,9 +104,9 @@ async def scripted_gateway(
     engine_runner, path = await _start_engine(folder, script)
     metrics = Metrics(routes=ROUTES, models=[MODEL])
     link = await EngineLink.connect(path, lambda stats: record_engine_stats(metrics, stats))
-    limit = None if config.requests_per_minute is None else RequestLimit(config.requests_per_minute)
+    queue = open_queue(config, lambda: 8, metrics.queue)
     tokenizer = Tokenizer(str(target_path()))
-    gateway = Gateway(config, MODEL, link, tokenizer, FakeCompiler(problem), tracing, metrics, limit)
+    gateway = Gateway(config, MODEL, link, tokenizer, FakeCompiler(problem), tracing, metrics, Access(config), queue)
     runner = web.AppRunner(build_app(gateway), handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

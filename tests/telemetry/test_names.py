@@ -48,6 +48,7 @@ def test_the_vocabulary_changes_only_on_purpose() -> None:
         outrider.prefill outrider.prefill.cached_tokens outrider.prefill.chunks outrider.prefill.tokens
         outrider.queue outrider.queue.depth_at_enqueue outrider.queue.reason outrider.scheduler.preemptions
         outrider.decode.seconds outrider.first_token outrider.grammar.cache_hit outrider.grammar.compile_ms
+        outrider.gateway_queue.position outrider.gateway_queue.seconds
         outrider.grammar.backend outrider.grammar.backend_reason
         outrider.grammar.route outrider.grammar.validation_retries
         outrider.grammar.kind outrider.prefill.seconds outrider.queue.seconds
