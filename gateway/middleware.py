@@ -19,7 +19,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 logger = logging.getLogger("outrider.gateway")
 
 # Probes, scrapes and the playground's files come often: they would bury the traces that matter.
-UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics", EVENTS_PATH}) | FILE_PATHS
+UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics", "/traces", EVENTS_PATH}) | FILE_PATHS
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -44,6 +44,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             server_port=port,
         )
     request[REQUEST_STATE] = state
+    gateway.metrics.http.begin()
     try:
         response = await handler(request)
     except (asyncio.CancelledError, ConnectionResetError) as error:
@@ -55,7 +56,10 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         gateway.metrics.observe_request(route=route, status=500)
         state.trace.end(500, OTHER)
         raise
-    gateway.metrics.observe_request(route=route, status=response.status)
+    finally:
+        gateway.metrics.http.end()
+    seconds = None if request.path in UNTRACED_PATHS else time.monotonic() - state.arrived
+    gateway.metrics.observe_request(route=route, status=response.status, seconds=seconds)
     state.trace.end(response.status, state.error_type)
     return response
 
@@ -80,7 +84,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         raise
     except Exception:  # the boundary: a bug of ours becomes a 500 with an id, and its traceback a log line
         state = request[REQUEST_STATE]
-        logger.exception("request %s failed", state.request_id)
+        logger.exception("request %s failed", state.request_id, extra={"trace_id": state.trace.trace_id})
         if state.has_begun:
             raise  # the status is out: all that is left is to break the connection off
         message = f"The server failed on this request; its id is {state.request_id}"
