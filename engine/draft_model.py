@@ -8,8 +8,11 @@ import torch
 
 from outrider.engine.batch import from_list, make_batch
 from outrider.engine.config import BLOCK_SIZE
+from outrider.engine.models.fused_model import FusedModel
 from outrider.engine.models.served_model import ServedModel
+from outrider.kernels.draft_chains import Chain, draft_chains
 from outrider.kernels.paged_attention import AttentionBatch
+from outrider.kernels.sample import Draw
 from outrider.speculative.vocabulary import VocabularyMap
 
 
@@ -50,9 +53,27 @@ class ServedDraftModel:
         self._batch = replace(batch, row_sequence=sequences, tiles=None)
         return self._run(token_ids, positions, batch, ends)
 
-    def read_on(self, rows: Sequence[int], token_ids: Sequence[int]) -> torch.Tensor:
-        """Reads one token more of some requests of the last pass, and goes on with these: as `read`."""
-        batch, device = self._batch, self._model.device
+    def draft(
+        self,
+        rows: Sequence[int],
+        logits: torch.Tensor,
+        draws: Sequence[Draw],
+        most: Sequence[int],
+        min_probability: float,
+    ) -> list[Chain]:
+        """As `speculative.draft.DraftModel.draft`."""
+        batch = self._keep(rows)
+        model = self._model
+        if self._to_draft is None and isinstance(model, FusedModel) and model.drafts_in_one_call:
+            table, newest = batch.block_table.clone(), torch.tensor(self._places, dtype=torch.int32)
+            blocks, offsets = torch.empty(2, len(rows), dtype=torch.int64)
+            whole = AttentionBatch(table, batch.row_sequence, newest, blocks, offsets)
+            return model.draft_chains(logits, draws, most, min_probability, whole)
+        return draft_chains(logits, draws, most, min_probability, self._read_on)
+
+    def _keep(self, rows: Sequence[int]) -> AttentionBatch:
+        """Goes on with some requests of the last pass."""
+        batch = self._batch
         assert batch is not None
         if len(rows) < len(self._places):
             self._block_ids = [self._block_ids[row] for row in rows]
@@ -62,6 +83,12 @@ class ServedDraftModel:
                 block_table=batch.block_table[list(rows)],
                 row_sequence=batch.row_sequence[: len(rows)],
             )
+            self._batch = batch
+        return batch
+
+    def _read_on(self, rows: Sequence[int], token_ids: Sequence[int]) -> torch.Tensor:
+        """Reads one token more of some requests of the last pass, and goes on with these: as `read`."""
+        batch, device = self._keep(rows), self._model.device
         places = self._places = [place + 1 for place in self._places]
         blocks = [mine[place // BLOCK_SIZE] for mine, place in zip(self._block_ids, places, strict=True)]
         positions = from_list(places, device)

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from outrider.engine.errors import MissingGrammarError, RequestError
 from outrider.engine.protocol import (
     Abort,
@@ -44,8 +46,8 @@ class Core(Protocol):
     def abort(self, request_id: str) -> TokenDelta | None:
         """Ends a request; None for an unknown one."""
 
-    def abort_all(self) -> list[str]:
-        """Ends every request and returns their ids."""
+    def abort_all(self) -> list[TokenDelta]:
+        """Ends every request and returns their last deltas."""
 
     def step(self) -> list[TokenDelta]:
         """Computes one step and returns what it gave each request."""
@@ -144,6 +146,6 @@ class EngineHost:
             logger.exception("a step failed; its requests end with an error")
             problem = "the engine failed in the middle of the request"
             return [
-                TokenDelta(request_id, [], finish_reason=FinishReason.ERROR, error=problem, is_engine_fault=True)
-                for request_id in self._core.abort_all()
+                msgspec.structs.replace(delta, finish_reason=FinishReason.ERROR, error=problem, is_engine_fault=True)
+                for delta in self._core.abort_all()
             ]

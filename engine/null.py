@@ -30,6 +30,7 @@ from outrider.engine.protocol import (
 
 NUM_BLOCKS = 8192  # what its cache would hold, for figures of how full it is
 TOKENS_PER_STEP = 4
+MAX_REQUESTS = 1024  # that a gateway may send at once
 
 _WORD = re.compile("[\u0120\u2581]?[A-Za-z]+")  # as byte-level tokenizers and sentencepiece write a space before it
 _MASK = 2**64 - 1
@@ -49,7 +50,9 @@ class _Running:
         return len(self.submit.prompt_ids) + len(self.output_ids)
 
     def figures(self, now: float) -> RequestFigures:
-        return RequestFigures(0.0, 0.0, now - self.arrived, self.num_steps, 0)
+        waits = [(0.0, 0.0)]
+        arrived_at = time.time() - (now - self.arrived)
+        return RequestFigures(0.0, 0.0, now - self.arrived, self.num_steps, 0, arrived_at=arrived_at, waits=waits)
 
 
 class NullCore:
@@ -89,7 +92,10 @@ class NullCore:
 
     def hello(self) -> Hello:
         """What a gateway must know of this engine."""
-        return Hello(self._folder, self._vocab_size, self._max_model_len, self._eos_token_ids, {}, (), 0, ("off",))
+        return Hello(
+            *(self._folder, self._vocab_size, self._max_model_len, self._eos_token_ids, {}, (), 0, ("off",)),
+            max_num_seqs=MAX_REQUESTS,
+        )
 
     @property
     def has_work(self) -> bool:
@@ -132,11 +138,9 @@ class NullCore:
         figures = running.figures(time.monotonic())
         return TokenDelta(request_id, [], finish_reason=FinishReason.ABORT, figures=figures)
 
-    def abort_all(self) -> list[str]:
-        """Ends every request and returns their ids."""
-        request_ids = self.request_ids
-        self._running.clear()
-        return request_ids
+    def abort_all(self) -> list[TokenDelta]:
+        """Ends every request and returns their last deltas."""
+        return [delta for request_id in self.request_ids if (delta := self.abort(request_id)) is not None]
 
     def step(self) -> list[TokenDelta]:
         """The next few tokens of every request."""

@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import TemplateError
@@ -58,6 +58,12 @@ class Tokenizer:
         """Whether chat requests can be served."""
         return self._tokenizer.chat_template is not None
 
+    @property
+    def chat_template(self) -> str | None:
+        """The source of the template; of several the one for tools."""
+        template: str | dict[str, str] | None = self._tokenizer.chat_template
+        return template.get("tool_use", template.get("default")) if isinstance(template, dict) else template
+
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text."""
         ids: list[int] = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
@@ -67,6 +73,24 @@ class Tokenizer:
         """Text of token ids, special tokens left out; bytes that are no UTF-8 become U+FFFD."""
         text: str = self._backend.decode(token_ids, skip_special_tokens=True)
         return text
+
+    def decoder(self, marks: Iterable[str]) -> Callable[[Sequence[int]], str]:
+        """Like `decode`, but those of the marks that are special tokens are shown."""
+        special = set(self._tokenizer.all_special_tokens)
+        shown = {self._tokenizer.convert_tokens_to_ids(mark): mark for mark in marks if mark in special}
+        if not shown:
+            return self.decode
+
+        def decode(token_ids: Sequence[int]) -> str:
+            parts: list[str] = []
+            first = 0
+            for place, token_id in enumerate(token_ids):
+                if token_id in shown:
+                    parts += (self.decode(token_ids[first:place]), shown[token_id])
+                    first = place + 1
+            return "".join([*parts, self.decode(token_ids[first:])])
+
+        return decode
 
     def encode_words(self, words: Iterable[str]) -> tuple[tuple[int, ...], ...]:
         """Each word as the tokens it has at the start of a text, and as those it has behind a space."""

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from outrider.gateway.endpoint import Endpoint, Head, serve
 from outrider.gateway.generation import Piece
@@ -27,7 +28,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
 def _whole(head: Head, answers: list[Piece], usage: Usage, metrics: RequestMetrics | UnsetType) -> ChatCompletion:
     choices = [
         ChatChoice(
-            AssistantMessage(answer.text),
+            _message(answer),
             answer.finish_reason or "stop",
             answer.index,
             _logprobs(answer),
@@ -41,6 +42,16 @@ def _whole(head: Head, answers: list[Piece], usage: Usage, metrics: RequestMetri
     )
 
 
+def _message(answer: Piece) -> AssistantMessage:
+    calls = [replace(call, index=UNSET) for call in answer.calls]
+    return AssistantMessage(
+        answer.content if answer.content or not calls else None,
+        reasoning_content=answer.reasoning or UNSET,
+        reasoning=answer.reasoning or UNSET,
+        tool_calls=calls or UNSET,
+    )
+
+
 def _chunk(head: Head, choice: ChunkChoice) -> ChatChunk:
     return ChatChunk(id=head.id, created=head.created, model=head.model, choices=[choice], usage=head.chunk_usage)
 
@@ -50,7 +61,12 @@ def _opening(head: Head, index: int) -> ChatChunk:
 
 
 def _piece(head: Head, piece: Piece) -> ChatChunk:
-    delta = Delta(content=piece.text or UNSET)
+    delta = Delta(
+        content=piece.content or UNSET,
+        reasoning_content=piece.reasoning or UNSET,
+        reasoning=piece.reasoning or UNSET,
+        tool_calls=list(piece.calls) or UNSET,
+    )
     return _chunk(head, ChunkChoice(delta, piece.finish_reason, piece.index, _logprobs(piece), head.origins(piece)))
 
 

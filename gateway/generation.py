@@ -9,28 +9,38 @@ from outrider.engine.answer_text import AnswerText
 from outrider.engine.protocol import FinishReason as EngineFinishReason
 from outrider.engine.protocol import RequestFigures, TokenDelta, TokenLogprobs
 from outrider.gateway.admission import Admitted
+from outrider.gateway.answer_reader import AnswerReader, joined_calls
 from outrider.gateway.replicas import Resume
-from outrider.gateway.responses import FinishReason, TokenLogprob, TopLogprob
+from outrider.gateway.responses import CallDelta, FinishReason, TokenLogprob, TopLogprob
 from outrider.gateway.state import Gateway
 from outrider.structured.finding import Violation
 from outrider.telemetry import names
-from outrider.telemetry.tracing import InferenceTrace
+from outrider.telemetry.inference_trace import InferenceTrace
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What one step adds to the answer `index`; an empty text means tokens that show none yet.
 
-    The last piece of an answer has no text, but the reason why it ended.
+    The last piece of an answer has no text, but the reason why it ended. `text` is what the model wrote; content,
+    reasoning and calls are what it says, and may come later than the text that tells them.
     """
 
     index: int
     text: str = ""
+    content: str = ""
+    reasoning: str = ""
+    calls: tuple[CallDelta, ...] = ()  # one of each index
     logprobs: tuple[TokenLogprob, ...] = ()
     offsets: tuple[int, ...] = ()  # where in the answer's text each of these tokens begins
     finish_reason: FinishReason | None = None
     violations: tuple[Violation, ...] = ()  # with the last piece: in what the answer differs from its schema
     origins: tuple[str, ...] = ()  # where asked for: one for each of its tokens, those without text too
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has nothing to show."""
+        return not (self.content or self.reasoning or self.calls or self.finish_reason)
 
 
 def joined(pieces: Sequence[Piece]) -> Piece:
@@ -38,6 +48,9 @@ def joined(pieces: Sequence[Piece]) -> Piece:
     return Piece(
         index=pieces[0].index,
         text="".join(piece.text for piece in pieces),
+        content="".join(piece.content for piece in pieces),
+        reasoning="".join(piece.reasoning for piece in pieces),
+        calls=joined_calls(call for piece in pieces for call in piece.calls),
         logprobs=tuple(one for piece in pieces for one in piece.logprobs),
         offsets=tuple(one for piece in pieces for one in piece.offsets),
         finish_reason=pieces[-1].finish_reason,
@@ -54,16 +67,20 @@ class Generation:
 
     def __init__(self, gateway: Gateway, admitted: Admitted, index: int, trace: InferenceTrace) -> None:
         self.index = index
-        self.first_token: float | None = None  # monotonic seconds
+        self.submitted: float | None = None  # monotonic seconds
+        self.first_token: float | None = None
         self.finished: float | None = None
-        self.figures: RequestFigures | None = None
+        self.figures: RequestFigures | None = None  # as far as the engine has told
+        self.has_all_figures = False
         self.total_logprob = 0.0  # of its tokens, where log-probabilities were asked for
         self._gateway = gateway
         self._trace = trace
         self._admitted = admitted
         self._submit = admitted.submits[index]
         self._prompt_logprobs: list[TokenLogprobs] = []
-        self._text = AnswerText(gateway.tokenizer.decode, admitted.stops, admitted.stop_token_ids)
+        decode = gateway.tokenizer.decoder(admitted.answer.marks)
+        self._text = AnswerText(decode, admitted.stops, admitted.stop_token_ids)
+        self._reader = AnswerReader(admitted.answer)
 
     @property
     def attempts(self) -> "tuple[Generation, ...]":
@@ -81,7 +98,12 @@ class Generation:
         text, raw = self._spelled(prompt_ids[0])
         first = TokenLogprob(text, None, raw, [])
         named = [self._named(*pair) for pair in zip(prompt_ids[1:], self._prompt_logprobs, strict=True)]
-        return Piece(self.index, self._admitted.echo, (first, *named), tuple(offsets))
+        return Piece(self.index, self._admitted.echo, logprobs=(first, *named), offsets=tuple(offsets))
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Given, cached or not."""
+        return len(self._submit.prompt_ids)
 
     @property
     def num_output_tokens(self) -> int:
@@ -91,7 +113,9 @@ class Generation:
     @property
     def finish_reason(self) -> FinishReason:
         """Why it ended, in OpenAI's words."""
-        return "length" if self._text.finish_reason is EngineFinishReason.LENGTH else "stop"
+        if self._text.finish_reason is EngineFinishReason.LENGTH:
+            return "length"
+        return "tool_calls" if self._reader.ends_with_calls else "stop"
 
     @property
     def has_ended(self) -> bool:
@@ -104,10 +128,11 @@ class Generation:
         Raises:
             ApiError: the engine failed the request.
         """
+        self.submitted = time.monotonic()
         async with aclosing(self._generate()) as deltas:
             async for delta in deltas:
                 if delta.figures is not None:
-                    self.figures = delta.figures
+                    self.figures, self.has_all_figures = delta.figures, delta.finish_reason is not None
                 if self._text.is_stopped:
                     continue  # what the engine had computed before it heard of the end
                 if self.first_token is None:
@@ -117,7 +142,7 @@ class Generation:
                 if self._text.is_stopped and delta.finish_reason is None:
                     self._gateway.engine.abort(self._submit.request_id)
                 yield piece
-        yield Piece(self.index, finish_reason=self.finish_reason)
+        yield Piece(self.index, **self._reader.finish(), finish_reason=self.finish_reason)
 
     def _generate(self) -> AsyncGenerator[TokenDelta]:
         return self._gateway.engine.generate(self._submit, self._admitted.grammar, self._note_resume)
@@ -149,8 +174,9 @@ class Generation:
         return Piece(
             self.index,
             text,
-            tuple(one for _, one in named),
-            tuple(offset for offset, _ in named),
+            **self._reader.feed(text),
+            logprobs=tuple(one for _, one in named),
+            offsets=tuple(offset for offset, _ in named),
             origins=tuple(delta.origins[:num_added]),
         )
 

@@ -5,19 +5,20 @@ from aiohttp import web
 
 from outrider.gateway.errors import draining, unavailable, unknown_model
 from outrider.gateway.responses import Model, ModelList
-from outrider.gateway.state import GATEWAY, Gateway, record_engine_stats
+from outrider.gateway.state import GATEWAY, REQUEST_STATE, Gateway
 
 
 async def models(request: web.Request) -> web.Response:
     """GET /v1/models."""
-    return _json(ModelList([_model(request.app[GATEWAY])]))
+    gateway = request.app[GATEWAY]
+    return _json(ModelList([_model(gateway)] if request[REQUEST_STATE].key.may_use(gateway.model_name) else []))
 
 
 async def model(request: web.Request) -> web.Response:
     """GET /v1/models/{model}."""
     gateway = request.app[GATEWAY]
     name = request.match_info["model"]
-    if name != gateway.model_name:
+    if name != gateway.model_name or not request[REQUEST_STATE].key.may_use(name):
         raise unknown_model(name)
     return _json(_model(gateway))
 
@@ -40,8 +41,7 @@ async def ready(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics, for Prometheus."""
     gateway = request.app[GATEWAY]
-    for engine, stats in gateway.engine.stats.items():
-        record_engine_stats(gateway.metrics, stats, engine)
+    gateway.record_engines()
     body, content_type = gateway.metrics.render(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
 

@@ -15,19 +15,23 @@ from aiohttp import web
 from outrider.engine.errors import LoadError
 from outrider.engine.protocol import EngineStats
 from outrider.engine.tokenizer import Tokenizer
+from outrider.gateway.access import Access
 from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.errors import draining
-from outrider.gateway.limits import RequestLimit
+from outrider.gateway.queue import open_queue
 from outrider.gateway.replica import EnginePlace, EngineStartError
 from outrider.gateway.replicas import Replicas
 from outrider.gateway.state import Gateway, record_engine_end
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.metrics import Metrics
+from outrider.telemetry.options import profile_of_environment
+from outrider.telemetry.push import MetricPush
 from outrider.telemetry.tracing import Tracing
 
 KEEP_ALIVE_SECONDS = 75.0
 LAST_WORDS_SECONDS = 1.0  # for the final events of answers that were ended
+REPORT_SECONDS = 1.0  # between the engines' figures in metrics that are pushed
 
 
 class StartError(Exception):
@@ -55,6 +59,7 @@ def bind(host: str, port: int) -> socket.socket:
 async def run_gateway(
     config: GatewayConfig,
     listener: socket.socket,
+    access: Access,
     *,
     engines: Sequence[EnginePlace],
     on_ready: Callable[[Gateway], None],
@@ -64,6 +69,7 @@ async def run_gateway(
     Args:
         config: of the gateway
         listener: the bound HTTP socket
+        access: keys and limits
         engines: at least one, to start or to connect to
         on_ready: called once requests are taken
 
@@ -73,17 +79,18 @@ async def run_gateway(
     stop = asyncio.Event()
     _stop_on_signals(stop)
     async with AsyncExitStack() as stack:
-        metrics = Metrics(routes=ROUTES)
+        profile = profile_of_environment(config.traces.profile)
+        metrics = Metrics(routes=ROUTES, profile=profile, vllm_names=config.metrics_compat == "vllm")
         replicas = Replicas(
             engines,
-            stall_seconds=config.stall_seconds,
-            failover_seconds=config.failover_seconds,
+            stall_seconds=config.stall_timeout,
+            failover_seconds=config.failover_timeout,
             on_lost=lambda name, stats: record_engine_end(metrics, name, stats),
         )
         stack.push_async_callback(replicas.close)
         if not await _start(replicas, stop):
             return []  # told to stop while the engine was loading
-        gateway = await stack.enter_async_context(_open_gateway(config, replicas, metrics))
+        gateway = await stack.enter_async_context(_open_gateway(config, replicas, metrics, access))
         runner = web.AppRunner(
             build_app(gateway),
             access_log=None,
@@ -94,8 +101,10 @@ async def run_gateway(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, listener).start()
-        restarting = _restart_on_signal(replicas, config.drain_seconds)
+        restarting = _restart_on_signal(replicas, config.drain_timeout)
         stack.push_async_callback(restarting.stop)
+        if config.keys is not None or config.config is not None:  # else SIGHUP stops us, as other signals do
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access.reload)
         on_ready(gateway)
         await _first(stop.wait(), replicas.wait_given_up())
         if not stop.is_set():
@@ -107,8 +116,9 @@ async def run_gateway(
 async def _drain(gateway: Gateway) -> None:
     """Lets what runs come to its end for a while, and ends what is left with an error. New requests are refused."""
     gateway.is_draining = True
+    gateway.metrics.set_draining()
     with suppress(TimeoutError):
-        async with asyncio.timeout(gateway.config.drain_seconds):
+        async with asyncio.timeout(gateway.config.drain_timeout):
             await gateway.idle.wait()
     gateway.engine.end_all(draining("The server is shutting down and ended this answer: send the request again"))
     with suppress(TimeoutError):
@@ -172,24 +182,43 @@ async def _start(replicas: Replicas, stop: asyncio.Event) -> bool:
 
 
 @asynccontextmanager
-async def _open_gateway(config: GatewayConfig, engine: Replicas, metrics: Metrics) -> AsyncIterator[Gateway]:
+async def _open_gateway(
+    config: GatewayConfig, engine: Replicas, metrics: Metrics, access: Access
+) -> AsyncIterator[Gateway]:
     hello = engine.hello
-    model_name = config.model_name or Path(hello.model_path).name
+    model_name = config.served_model_name or Path(hello.model_path).name
     metrics.add_model(model_name)
     try:
         tokenizer = Tokenizer(hello.model_path)
     except LoadError as error:
         raise StartError(str(error)) from error
-    limit = None if config.requests_per_minute is None else RequestLimit(config.requests_per_minute)
     async with AsyncExitStack() as stack:
-        tracing = Tracing.from_environment(config.trace_file)
-        stack.push_async_callback(asyncio.to_thread, tracing.close)
-        compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids)
+        tracing = Tracing.from_environment(config.traces)
+        push = MetricPush(metrics.registry)
+        stack.push_async_callback(_close_telemetry, tracing, push)
+        budget = config.grammar_compile_seconds
+        compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids, budget_seconds=budget)
         stack.push_async_callback(compiler.close)
         await compiler.start()
-        gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, limit)
+        stack.push_async_callback(access.limiter.close)
+        queue = open_queue(config, lambda: engine.num_answers_at_once, metrics.queue)
+        gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, access, queue)
         stack.push_async_callback(gateway.checker.close)
+        reporting = asyncio.create_task(_report(gateway))
+        stack.callback(reporting.cancel)
         yield gateway
+
+
+async def _report(gateway: Gateway) -> None:
+    """Keeps the engines' figures fresh for who does not ask for them."""
+    while True:
+        await asyncio.sleep(REPORT_SECONDS)
+        gateway.record_engines()
+
+
+async def _close_telemetry(tracing: Tracing, push: MetricPush) -> None:
+    """Both at once: each may wait two seconds for a collector that does not answer."""
+    await asyncio.gather(asyncio.to_thread(tracing.close), asyncio.to_thread(push.close))
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -72,6 +72,12 @@ class Replicas:
         return any(replica.link is not None and replica.link.is_connected for replica in self.replicas)
 
     @property
+    def num_answers_at_once(self) -> int:
+        """How many to send at a time, to all that are there together; as many as one takes while none is."""
+        num_there = sum(replica.link is not None for replica in self.replicas)
+        return max(1, num_there) * self.hello.num_answers_at_once
+
+    @property
     def stats(self) -> dict[str, EngineStats]:
         """The newest of each engine that is there, by its name."""
         links = {replica.name: replica.link for replica in self.replicas}

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from outrider.gateway.errors import ApiError, invalid
+from outrider.gateway.tool_fields import CallOfMessage, Tool, ToolChoice
 
 T = TypeVar("T")
 
@@ -51,8 +52,26 @@ class JsonSchemaFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ResponseFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The form that the answer must have."""
 
-    type: Literal["text", "json_object", "json_schema"]
+    type: Literal["text", "json_object", "json_schema", "structural_tag"]
     json_schema: JsonSchemaFormat | None = None
+    format: dict[str, Any] | None = None  # of a structural tag, or its older form:
+    structures: list[Any] | None = None
+    triggers: list[Any] | None = None
+
+
+class StructuredOutputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """vLLM's constraints: one form, and how JSON is laid out."""
+
+    json: dict[str, Any] | str | bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+    structural_tag: dict[str, Any] | str | None = None
+    disable_any_whitespace: bool | None = None
+    # Known fields that are refused: see `forms.py`.
+    disable_additional_properties: bool | None = None
+    whitespace_pattern: str | None = None
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,7 +98,10 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     bad_words: Annotated[list[StopString], Meta(max_length=256)] | None = None
     ignore_eos: bool | None = None
     max_time: Annotated[float, Meta(gt=0, le=86400)] | None = None
+    timeout: Annotated[float, Meta(gt=0, le=86400)] | None = None
     response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    whitespace: Literal["compact", "free"] | None = None
     max_validation_retries: Annotated[int, Meta(ge=0, le=16)] | None = None
     speculation: str | SpeculationOptions | None = None
     return_metrics: bool | None = None
@@ -104,16 +126,35 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
     name: str | None = None
-    refusal: None = None  # clients send an answer back as they got it
+    # Clients send an answer back as they got it, with what it did not have.
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
+    parsed: Any = None  # what the client has made of the content
     tool_call_id: str | None = None
+    tool_calls: list[CallOfMessage] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None  # the same by vLLM's newer name
 
-    def for_template(self) -> dict[str, object]:
-        """As chat templates expect it: the text in one piece, and `system` for OpenAI's newer `developer`."""
+    def for_template(self, place: int = 0) -> dict[str, object]:
+        """As chat templates expect it: the text in one piece, and `system` for OpenAI's newer `developer`.
+
+        Raises:
+            ApiError: 400, a call's arguments are no JSON; `place` is the message's own in the request.
+        """
         content = self.content
         text = "".join(part.text for part in content) if isinstance(content, list) else content or ""
         message: dict[str, object] = {"role": "system" if self.role == "developer" else self.role, "content": text}
         message |= {} if self.name is None else {"name": self.name}
         message |= {} if self.tool_call_id is None else {"tool_call_id": self.tool_call_id}
+        reasoning = self.reasoning_content or self.reasoning
+        message |= {"reasoning_content": reasoning} if reasoning else {}
+        if self.tool_calls:
+            path = f"messages[{place}].tool_calls"
+            message["tool_calls"] = [
+                call.for_template(f"{path}[{index}]") for index, call in enumerate(self.tool_calls)
+            ]
         return message
 
 
@@ -140,12 +181,13 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True, forbid_unknown_f
     logprobs: bool | None = None
     top_logprobs: TopCount | None = None
     prediction: Prediction | None = None
-    # Known fields that this server refuses unless they ask for nothing: see `refuse_unsupported`.
-    tools: list[Any] | None = None
-    tool_choice: Any = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    thinking_token_budget: Natural | None = None
+    # A known field that this server refuses unless it asks for nothing: see `refuse_unsupported`.
     modalities: list[str] | None = None
-    reasoning_effort: str | None = None
 
 
 class CompletionRequest(GenerationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -188,10 +230,7 @@ def refuse_unsupported(request: ChatRequest | CompletionRequest) -> None:
 
 # field -> (the values that ask for nothing, why others are refused and the way out)
 _UNSUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
-    "tools": (([],), "this version makes no tool calls; use `response_format` to get structured arguments"),
-    "tool_choice": (("none",), "this version makes no tool calls; leave the field out"),
     "modalities": ((["text"],), "the model reads and writes text only"),
-    "reasoning_effort": ((), "the model does not reason apart from its answer; leave the field out"),
     "store": ((False,), "nothing is stored here; leave the field out"),
     "suffix": (("",), "the model does not fill in the middle; leave the field out"),
 }
@@ -210,6 +249,8 @@ def _explain(problem: str) -> ApiError:
     if field is None:
         return invalid(f"Invalid value for `{path or 'body'}`: {problem}", path or None, "invalid_value")
     param = f"{path}.{field['name']}" if path else field["name"]
+    if field["problem"] == "unknown field" and param.startswith("guided_"):
+        return invalid(f"Unknown field `{param}`: use `structured_outputs`", param, "unknown_parameter")
     if field["problem"] == "unknown field":
         return invalid(f"Unknown field `{param}`: remove it or check its spelling", param, "unknown_parameter")
     return invalid(f"Missing required field `{param}`", param, "missing_required_parameter")

@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from outrider.structured.finding import Finding, Violation
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class PromptDetails(msgspec.Struct, frozen=True):
@@ -105,12 +105,31 @@ class TextLogprobs(msgspec.Struct, frozen=True):
     text_offset: list[int]
 
 
-class AssistantMessage(msgspec.Struct, frozen=True):
-    """The answer of a chat completion."""
+class FunctionDelta(msgspec.Struct, frozen=True):
+    """The function of a call, whole or as it grows; `arguments` is JSON text."""
 
-    content: str
+    name: str | UnsetType = UNSET
+    arguments: str = ""
+
+
+class CallDelta(msgspec.Struct, frozen=True):
+    """A call of a function, whole or as it grows: only the first piece of a streamed one says what is called."""
+
+    index: int | UnsetType  # not in a whole answer
+    function: FunctionDelta
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+
+
+class AssistantMessage(msgspec.Struct, frozen=True):
+    """The answer of a chat completion; the content is null where there are calls and nothing else."""
+
+    content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET  # the same by vLLM's newer name
+    tool_calls: list[CallDelta] | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct, frozen=True):
@@ -141,6 +160,9 @@ class Delta(msgspec.Struct, frozen=True):
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[CallDelta] | UnsetType = UNSET
 
 
 class ChunkChoice(msgspec.Struct, frozen=True):

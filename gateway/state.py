@@ -8,14 +8,19 @@ from aiohttp import web
 
 from outrider.engine.protocol import EngineStats
 from outrider.engine.tokenizer import Tokenizer
+from outrider.gateway.access import Access
 from outrider.gateway.config import GatewayConfig
-from outrider.gateway.limits import RequestLimit
+from outrider.gateway.deadline import Deadline
+from outrider.gateway.keys import ANONYMOUS, Key
+from outrider.gateway.queue import Queue
 from outrider.gateway.replicas import Replicas
 from outrider.structured.checker import Checker
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.engine_totals import EngineLevels, EngineTotals
+from outrider.telemetry.inference_trace import InferenceTrace
 from outrider.telemetry.metrics import Metrics
-from outrider.telemetry.tracing import InferenceTrace, RequestTrace, Tracing
+from outrider.telemetry.request_trace import RequestTrace
+from outrider.telemetry.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -35,7 +40,8 @@ class Gateway:
     compiler: Compiler
     tracing: Tracing
     metrics: Metrics
-    limit: RequestLimit | None
+    access: Access
+    queue: Queue
     checker: Checker = field(default_factory=Checker)
     started: int = field(default_factory=lambda: int(time.time()))
     is_draining: bool = False
@@ -56,6 +62,11 @@ class Gateway:
         if not self.num_requests:
             self.idle.set()
 
+    def record_engines(self) -> None:
+        """Hands the engines' figures to the metrics; not with every frame of theirs, which costs less than this."""
+        for engine, stats in self.engine.stats.items():
+            record_engine_stats(self.metrics, stats, engine)
+
 
 @dataclass(slots=True)
 class RequestState:
@@ -65,6 +76,8 @@ class RequestState:
     arrived: float  # monotonic seconds
     trace: RequestTrace = field(default_factory=RequestTrace)
     inference: InferenceTrace = field(default_factory=InferenceTrace)
+    key: Key = ANONYMOUS
+    deadline: Deadline | None = None
     has_begun: bool = False  # whether a stream's status is out
     error_type: str | None = None  # why the request failed, for trace and metrics
     headers: dict[str, str] = field(default_factory=dict)  # for the response, whatever it will be
@@ -82,7 +95,7 @@ def record_engine_end(metrics: Metrics, engine: str, stats: EngineStats | None) 
 
 
 def record_engine_stats(metrics: Metrics, stats: EngineStats, engine: str = "engine-0") -> None:
-    """Hands an engine's own figures to the metrics: when somebody asks, for it costs more than an engine's frame."""
+    """Hands an engine's own figures to the metrics."""
     levels = EngineLevels(
         running=stats.num_running,
         waiting=stats.num_waiting,
@@ -93,6 +106,7 @@ def record_engine_stats(metrics: Metrics, stats: EngineStats, engine: str = "eng
     totals = EngineTotals(
         steps=stats.total_steps,
         step_seconds=stats.total_step_seconds,
+        mask_seconds=stats.total_mask_seconds,
         preemptions=stats.total_preemptions,
         cached_tokens=stats.total_cached_tokens,
         draft_tokens=stats.draft_tokens,

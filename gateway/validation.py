@@ -1,6 +1,5 @@
 """An answer whose grammar enforces only a part of its schema: checked when it is whole, and drawn again if need be."""
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -9,13 +8,13 @@ import msgspec
 
 from outrider.engine.protocol import RequestFigures, Submit
 from outrider.gateway.admission import Admitted, AnswerCheck
-from outrider.gateway.errors import invalid_answer, unavailable
-from outrider.gateway.generation import Generation, Piece
+from outrider.gateway.errors import ApiError, invalid_answer, unavailable
+from outrider.gateway.generation import Generation, Piece, joined
 from outrider.gateway.responses import FinishReason
 from outrider.gateway.state import Gateway
 from outrider.structured.errors import WorkerError
 from outrider.structured.finding import Violation
-from outrider.telemetry.tracing import InferenceTrace
+from outrider.telemetry.inference_trace import InferenceTrace
 
 _GOLDEN = 0x9E3779B97F4A7C15  # far from every neighbour: seeds that follow one another belong to other answers
 
@@ -101,8 +100,8 @@ class CheckedGeneration:
                     held.append(piece)
                     if self._check.is_streamed and piece.finish_reason is None:
                         yield piece
-            violations = await self._violations("".join(piece.text for piece in held))
-            if violations and self._may_retry():
+            violations = await self._violations(joined(held))
+            if violations and await self._may_retry():
                 self._gateway.metrics.count_validation_retry()
                 submits = list(self._admitted.submits)
                 submits[self.index] = retry_of(submits[self.index], len(self._attempts))
@@ -119,23 +118,26 @@ class CheckedGeneration:
             yield last
             return
 
-    async def _violations(self, text: str) -> tuple[Violation, ...]:
+    async def _violations(self, answer: Piece) -> tuple[Violation, ...]:
         """What is wrong with the finished answer."""
-        if self.finish_reason == "length":
+        if self.finish_reason == "length" or answer.calls:
             return ()
         try:
-            violations = await self._gateway.checker.check(self._check.schema, text)
+            violations = await self._gateway.checker.check(self._check.schema, answer.content)
         except WorkerError as error:
             raise unavailable(f"The answer cannot be checked: {error}") from error
         self._gateway.metrics.count_validation(is_valid=not violations)
         return violations
 
-    def _may_retry(self) -> bool:
+    async def _may_retry(self) -> bool:
         """Whether another attempt is left; each counts as a request of its client."""
         if len(self._attempts) > self._check.max_retries:
             return False
-        limit = self._gateway.limit
-        return limit is None or limit.take(time.monotonic()).allowed
+        try:
+            await self._admitted.reserve(0, self._admitted.submits[self.index].params.max_tokens, 1)
+        except ApiError:
+            return False
+        return True
 
 
 def _told(violations: tuple[Violation, ...]) -> str:

@@ -11,6 +11,7 @@
 
 #include "attention.h"
 #include "matmul.h"
+#include "rows.h"
 
 struct matrix {
     const void *panels; /* as matmul.h packs them */
@@ -38,20 +39,6 @@ struct decoder {
     const float *final_norm;
     struct matrix output;
     const struct layer *layers;
-};
-
-struct rows {
-    int64_t num_rows, num_logit_rows;
-    const int64_t *token_ids, *logit_rows;
-    const int32_t *row_position, *row_sequence, *block_table;
-    const int32_t *first;      /* (num_rows) or NULL: the rows of trees, */
-    const uint64_t *ancestors; /* as paged_attention.c has them */
-    const int64_t *write_block, *write_offset;
-    float *logits;  /* (num_logit_rows, vocab_size) */
-    void *hidden;   /* (num_logit_rows, hidden_size) behind the final norm */
-    char *taps;     /* (num_rows, num_taps, hidden_size) the residual stream before tapped layers and what is behind
-                       the final norm, or NULL */
-    char *scratch;  /* outrider_decoder_scratch bytes */
 };
 
 /* Where intermediate results of all rows are. */

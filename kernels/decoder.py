@@ -11,14 +11,17 @@ import ctypes
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
 from outrider.kernels.build import load_library
-from outrider.kernels.decoder_structs import DecoderWeights, Layer, Matrix, Rows
+from outrider.kernels.decoder_structs import Chains, DecoderWeights, Layer, Matrix, Rows
+from outrider.kernels.draft_chains import CHOICES, Chain
 from outrider.kernels.linear import LinearWeights, Projection, gate_and_up, project
 from outrider.kernels.model_output import ModelOutput
 from outrider.kernels.paged_attention import DTYPES, AttentionBatch, AttentionShape, KvCache, tree_addresses
+from outrider.kernels.sample import Draw, draw_structs, several_kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,14 @@ class Decoder:
         self._output = library.outrider_decoder_output
         self._output.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 2
         self._output.restype = None
+        chains, several = load_library("draft_chains"), several_kernel()
+        assert chains is not None
+        assert several is not None
+        self._walk = chains.outrider_draft_chains
+        self._walk.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_int64]
+        self._walk.restype = ctypes.c_int
+        # C calls these by their addresses: the libraries know nothing of each other.
+        self._functions = [ctypes.cast(function, ctypes.c_void_p) for function in (self._run, several)]
         # OpenMP keeps its number of threads by calling thread; a model keeps the one that it was made with, so that a
         # small one beside a large one has its own.
         self._num_threads = torch.get_num_threads()
@@ -161,9 +172,7 @@ class Decoder:
             logit_rows: (num_logit_rows,) int64, the rows whose logits are wanted, at most num_rows
         """
         num_rows = len(token_ids)
-        needed = self._scratch_bytes(ctypes.byref(self._decoder), num_rows, None, None)
-        if needed > len(self._scratch):
-            self._scratch = torch.empty(needed, dtype=torch.uint8)
+        self._make_room(num_rows)
         shape, num_taps = self._shape, self._decoder.num_taps
         logits = torch.empty(len(logit_rows), shape.vocab_size, dtype=torch.float32)
         hidden = torch.empty(len(logit_rows), shape.hidden_size, dtype=shape.dtype)
@@ -188,6 +197,83 @@ class Decoder:
         self._run(ctypes.byref(self._decoder), ctypes.byref(rows), self._num_threads)
         return ModelOutput(logits, hidden, taps)
 
+    def draft_chains(
+        self,
+        logits: torch.Tensor,
+        draws: Sequence[Draw],
+        most: Sequence[int],
+        min_probability: float,
+        batch: AttentionBatch,
+    ) -> list[Chain]:
+        """As `draft_chains.draft_chains`, on a decoder that nothing is tapped of.
+
+        Args:
+            logits: (num_chains, vocab_size) float32, contiguous; overwritten
+            draws: of each chain's first token
+            most: tokens of each chain, at least 1
+            min_probability: of a chain that goes on
+            batch: one row for each chain, the newest place that was read; its tensors are overwritten
+
+        Raises:
+            MemoryError: there is none for the scores of a row.
+        """
+        assert not self._decoder.num_taps
+        num_chains, shape = len(draws), self._shape
+        self._make_room(num_chains)
+        ids, rows = torch.empty(num_chains, dtype=torch.int64), torch.arange(num_chains)
+        hidden = torch.empty(num_chains, shape.hidden_size, dtype=shape.dtype)
+        found = np.empty((num_chains, max(most), CHOICES), dtype=np.int64)
+        found.fill(-1)
+        chances = np.empty(found.shape, dtype=np.float32)
+        limits, structs = np.array(most, dtype=np.int64), draw_structs(draws)
+        self._decoder.attention.max_blocks = batch.block_table.shape[1]
+        step = Rows(
+            num_chains,
+            num_chains,
+            ids.data_ptr(),
+            rows.data_ptr(),
+            batch.row_position.data_ptr(),
+            batch.row_sequence.data_ptr(),
+            batch.block_table.data_ptr(),
+            None,
+            None,
+            batch.write_block.data_ptr(),
+            batch.write_offset.data_ptr(),
+            logits.data_ptr(),
+            hidden.data_ptr(),
+            None,
+            self._scratch.data_ptr(),
+        )
+        chains = Chains(
+            num_chains,
+            max(most),
+            CHOICES,
+            min_probability,
+            limits.ctypes.data,
+            found.ctypes.data,
+            chances.ctypes.data,
+            ctypes.addressof(structs),
+            ids.data_ptr(),
+            batch.write_block.data_ptr(),
+            batch.write_offset.data_ptr(),
+            batch.row_position.data_ptr(),
+            batch.block_table.data_ptr(),
+            self._decoder.attention.block_size,
+            batch.block_table.shape[1],
+            shape.vocab_size,
+        )
+        pointers = [ctypes.addressof(one) for one in (self._decoder, step, chains)]
+        if self._walk(*self._functions, *pointers, self._num_threads):
+            raise MemoryError(f"drafting has no memory for {shape.vocab_size} scores a thread")
+        return [
+            [
+                [(token, chance) for token, chance in zip(*place, strict=True) if token >= 0]
+                for place in zip(tokens, mine, strict=True)
+                if place[0][0] >= 0
+            ]
+            for tokens, mine in zip(found.tolist(), chances.tolist(), strict=True)
+        ]
+
     def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Rows (n, hidden_size) of the embedding for token ids (n,) int64, without the shape's `embedding_scale`."""
         return nn.functional.embedding(token_ids, self._embedding)
@@ -199,6 +285,12 @@ class Decoder:
         logits = torch.empty(len(hidden), self._shape.vocab_size, dtype=torch.float32)
         self._output(ctypes.byref(self._decoder), hidden.data_ptr(), logits.data_ptr(), len(hidden), self._num_threads)
         return logits
+
+    def _make_room(self, num_rows: int) -> None:
+        """Has scratch memory for so many rows."""
+        needed = self._scratch_bytes(ctypes.byref(self._decoder), num_rows, None, None)
+        if needed > len(self._scratch):
+            self._scratch = torch.empty(needed, dtype=torch.uint8)
 
     def _packed(self, layer: DecoderLayer) -> Layer:
         return Layer(

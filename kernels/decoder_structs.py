@@ -85,3 +85,27 @@ class Rows(ctypes.Structure):
             )
         ),
     )
+
+
+class Chains(ctypes.Structure):
+    """`struct chains` of draft_chains.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("num_chains", "max_tokens", "count")),
+        ("min_probability", ctypes.c_float),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "most",
+                "tokens",
+                "chances",
+                "draws",
+                "token_ids",
+                "write_block",
+                "write_offset",
+                "row_position",
+                "block_table",
+            )
+        ),
+        *((name, ctypes.c_int64) for name in ("block_size", "max_blocks", "vocab_size")),
+    )

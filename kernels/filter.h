@@ -7,20 +7,11 @@
 #pragma once
 #include <math.h>
 #include <stdlib.h>
+#include "draw.h"
 #include "vectors.h"
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
-
-/* How one row is drawn; kernels/sample.py has the same. */
-struct draw {
-    uint64_t seed;
-    int64_t position;
-    int64_t top_k;      /* 0 for all */
-    double top_p, min_p; /* 1 and 0 for all */
-    float temperature;   /* 0 for the highest score without noise */
-    int32_t keeps_scores; /* whether the row is to hold what it was drawn from */
-};
 
 struct ranked {
     float score;
@@ -138,9 +129,10 @@ static struct ranked find_cut(const struct scratch *row, int64_t size, float wan
     }
     qsort(row->ranked, (size_t)count, sizeof *row->ranked, compare_ranks);
     struct ranked cut = {low, (int32_t)size};
-    for (int64_t i = 0; i < count && (i == 0 || above < wanted); i++) {
+    double sum = above; /* thousands of equal weights, added one by one, would all be rounded to the same side */
+    for (int64_t i = 0; i < count && (i == 0 || sum < wanted); i++) {
         cut = row->ranked[i];
-        above += row->weight[cut.token];
+        sum += row->weight[cut.token];
     }
     return cut;
 }

@@ -59,7 +59,7 @@ def sample_several(logits: torch.Tensor, draws: Sequence[Draw], count: int) -> l
         draws: one per row; none keeps scores
         count: 1 to 64
     """
-    kernel = _several_kernel() if logits.device.type == "cpu" else None
+    kernel = several_kernel() if logits.device.type == "cpu" else None
     return several_reference(logits, draws, count) if kernel is None else _several_in_c(kernel, logits, draws, count)
 
 
@@ -138,7 +138,8 @@ class _Draw(ctypes.Structure):
     )
 
 
-def _structs(draws: Sequence[Draw]) -> "ctypes.Array[_Draw]":
+def draw_structs(draws: Sequence[Draw]) -> "ctypes.Array[_Draw]":
+    """The draws as C reads them."""
     return (_Draw * len(draws))(
         *(
             _Draw(one.seed, one.position, one.top_k, one.top_p, one.min_p, one.temperature, one.keeps_scores)
@@ -156,7 +157,7 @@ def _sample_in_c(kernel: "ctypes._NamedFuncPointer", logits: torch.Tensor, draws
     _check(logits)
     num_rows, vocab_size = logits.shape
     drawn = (ctypes.c_int64 * num_rows)()
-    if kernel(logits.data_ptr(), _structs(draws), drawn, num_rows, vocab_size, torch.get_num_threads()) != 0:
+    if kernel(logits.data_ptr(), draw_structs(draws), drawn, num_rows, vocab_size, torch.get_num_threads()) != 0:
         raise MemoryError(f"sample has no memory for {vocab_size} scores a thread")
     return [None if token_id < 0 else token_id for token_id in drawn]
 
@@ -168,7 +169,7 @@ def _several_in_c(
     num_rows, vocab_size = logits.shape
     tokens, chances = (ctypes.c_int64 * (num_rows * count))(), (ctypes.c_float * (num_rows * count))()
     num_threads = torch.get_num_threads()
-    if kernel(logits.data_ptr(), _structs(draws), count, tokens, chances, num_rows, vocab_size, num_threads) != 0:
+    if kernel(logits.data_ptr(), draw_structs(draws), count, tokens, chances, num_rows, vocab_size, num_threads) != 0:
         raise MemoryError(f"sample has no memory for {vocab_size} scores a thread")
     places = [range(row * count, (row + 1) * count) for row in range(num_rows)]
     return [[(tokens[place], chances[place]) for place in mine if tokens[place] >= 0] for mine in places]
@@ -215,7 +216,8 @@ def _cpu_kernel() -> "ctypes._NamedFuncPointer | None":
 
 
 @functools.cache
-def _several_kernel() -> "ctypes._NamedFuncPointer | None":
+def several_kernel() -> "ctypes._NamedFuncPointer | None":
+    """`sample_several` in C, None where it cannot be built."""
     library = load_library("sample")
     if library is None:
         return None

@@ -91,10 +91,11 @@ class _Scale:
 
     def ticks(self) -> list[float]:
         if self._axis.is_log:
-            first, last = math.ceil(self.low - 1e-9), math.floor(self.high + 1e-9)
-            if last > first:
-                return [self._axis.base ** float(power) for power in range(first, last + 1)]
-            return [self._axis.base**each for each in (self.low, self.high)]
+            factors = (1.0, 2.0, 5.0) if self._axis.base == 10 else (1.0,)
+            powers = range(math.floor(self.low), math.ceil(self.high) + 1)
+            ticks = [self._axis.base ** float(power) * factor for power in powers for factor in factors]
+            within = [tick for tick in ticks if self.low - 1e-9 <= self._of(tick) <= self.high + 1e-9]
+            return within or [float(self._axis.base**self.low)]
         step = _round_step((self.high - self.low) / 5)
         count = math.floor(self.high / step + 1e-9)
         return [step * number for number in range(math.ceil(self.low / step - 1e-9), count + 1)]

@@ -174,7 +174,7 @@ def _name(outcome: Outcome) -> str:
     if config.label is not None:
         return config.label
     if config.is_closed_loop:
-        return f"{config.max_concurrency} requests at once"
+        return f"concurrency {config.max_concurrency}"
     return f"{config.request_rate:g} requests/s"
 
 

@@ -119,7 +119,7 @@ def _find(
         num_good=sum(is_good(each, config.goodput) for each in measurement.measured) if config.goodput else None,
         validity=judge_all(dict(enumerate(workload.samples)), measurement.measured),
         server=[{"seconds": each.at - measurement.measured_from, **each.gauges} for each in series.samples],
-        faults=faults(summary),
+        faults=faults(summary, has_schedule=config.has_arrivals),
         notes=(),
         is_partial=is_partial,
         lost_server=lost_server,

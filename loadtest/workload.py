@@ -58,7 +58,10 @@ def load_workload(config: LoadtestConfig, tasks: Tasks | None = None) -> Workloa
 
 
 def request_body(sample: Sample, config: LoadtestConfig, model: str) -> bytes:
-    """The JSON body; of two that set a field, the later wins: options, the sample's own extra_body, --extra-body."""
+    """The JSON body; of two that set a field, the later wins: options, the sample's own extra_body, --extra-body.
+
+    A field that is null is left out.
+    """
     body: dict[str, object] = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
     if config.is_chat:
         body["messages"] = sample.messages
@@ -75,8 +78,8 @@ def request_body(sample: Sample, config: LoadtestConfig, model: str) -> bytes:
     if config.speculation is not None:
         # Only a server that knows `speculation` knows these fields; it reports what was drafted and accepted.
         body |= {"return_metrics": True, "return_token_origins": True}
-    given = {name: value for name, value in body.items() if value is not None}
-    return msgspec.json.encode(given | sample.extra_body | config.extra_body)
+    merged = body | sample.extra_body | config.extra_body
+    return msgspec.json.encode({name: value for name, value in merged.items() if value is not None})
 
 
 def make_offer(config: LoadtestConfig, workload: Workload, model: str, api_key: str | None) -> Offer:

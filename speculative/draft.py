@@ -6,12 +6,13 @@ likely one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import torch
 
-from outrider.kernels.sample import sample_several
+from outrider.kernels.draft_chains import Chain
+from outrider.kernels.sample import Draw
 from outrider.speculative.proposer import Draft, DraftRequest
 from outrider.speculative.tree import ROOT
 
@@ -36,15 +37,22 @@ class DraftModel(Protocol):
         """
         ...
 
-    def read_on(self, rows: Sequence[int], token_ids: Sequence[int]) -> torch.Tensor:
-        """Reads one token more of some of the requests that the last call has read, behind what it has read.
+    def draft(
+        self,
+        rows: Sequence[int],
+        logits: torch.Tensor,
+        draws: Sequence[Draw],
+        most: Sequence[int],
+        min_probability: float,
+    ) -> list[Chain]:
+        """Goes on from its own choices behind what the last call has read.
 
         Args:
-            rows: places in the last call's result, in ascending order; the next call's are those in this one's
-            token_ids: one for each
-
-        Returns:
-            float32 logits (len(rows), vocab_size)
+            rows: places in that call's result, in ascending order
+            logits: those rows of it; may be overwritten
+            draws: of the first token of each
+            most: tokens for each, at least 1
+            min_probability: that a chain must have, by the model's own word, to go on
         """
         ...
 
@@ -57,18 +65,13 @@ class _Chain:
     token_ids: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     siblings: list[tuple[int, int, float]] = field(default_factory=list)  # depth, token, score
-    probability: float = 1.0
 
-    @property
-    def goes_on(self) -> bool:
-        return len(self.token_ids) < self.request.max_tokens and self.probability >= MIN_CHAIN
-
-    def add(self, first: tuple[int, float], second: tuple[int, float] | None) -> None:
-        if second is not None and second[1] >= MIN_SIBLING:
-            self.siblings.append((len(self.token_ids), *second))
-        self.token_ids.append(first[0])
-        self.scores.append(first[1])
-        self.probability *= first[1]
+    def add(self, choices: Sequence[tuple[int, float]]) -> None:
+        """One place: the token that the chain goes on with, then others."""
+        (token_id, score), *others = choices
+        self.siblings += [(len(self.token_ids), *one) for one in others if one[1] >= MIN_SIBLING]
+        self.token_ids.append(token_id)
+        self.scores.append(score)
 
     def draft(self) -> Draft:
         """The chain, then as many second choices as there is room for, the shallow ones first."""
@@ -106,15 +109,12 @@ class DraftProposer:
         # A text that is not read to its end yet goes on in the next step.
         rows = [row for row, chain in enumerate(reading) if self._is_read(chain.request)]
         logits = logits[rows] if len(rows) < len(reading) else logits
-        active = [reading[row] for row in rows]
-        while active:
-            self._choose(active, logits)
-            going = [row for row, chain in enumerate(active) if chain.goes_on]
-            if going:
-                rows = [rows[row] for row in going]
-                logits = self._model.read_on(rows, [active[row].token_ids[-1] for row in going])
-                rows = list(range(len(rows)))
-            active = [active[row] for row in going]
+        if rows:
+            asking = [reading[row].request for row in rows]
+            draws, most = [one.draw for one in asking], [one.max_tokens for one in asking]
+            for row, places in zip(rows, self._model.draft(rows, logits, draws, most, MIN_CHAIN), strict=True):
+                for choices in places:
+                    reading[row].add(choices)
         for chain in chains:
             if chain.token_ids:  # the last one drafted was not read
                 self._note_drafted(chain.request, chain.token_ids[:-1])
@@ -192,15 +192,3 @@ class DraftProposer:
         first, size = len(request.token_ids), self._model.block_size
         for index in range(first // size, -(-(first + len(token_ids)) // size)):
             self._block_digests.pop(request.block_ids[index], None)
-
-    @staticmethod
-    def _choose(chains: Sequence[_Chain], logits: torch.Tensor) -> None:
-        """Draws the next token of each chain from (num_chains, vocab_size), and one beside it."""
-        draws = [
-            replace(chain.request.draw, position=chain.request.draw.position + len(chain.token_ids)) for chain in chains
-        ]
-        for chain, choices in zip(chains, sample_several(logits, draws, 2), strict=True):
-            if choices:
-                chain.add(choices[0], choices[1] if len(choices) > 1 else None)
-            else:  # no numbers: nothing is drafted behind this
-                chain.probability = 0.0

@@ -60,6 +60,30 @@ def literal(text: str) -> Expression:
     return Sequenced(tuple(Characters(one_of(character)) for character in text))
 
 
+def is_empty(expression: Expression) -> bool:
+    """Whether no text matches."""
+    match expression:
+        case Characters(ranges):
+            return not ranges
+        case Sequenced(parts):
+            return any(is_empty(part) for part in parts)
+        case Either(parts):
+            return all(is_empty(part) for part in parts)
+        case Repeated(part, least, _):
+            return least > 0 and is_empty(part)
+
+
+def num_positions(expression: Expression) -> int:
+    """Characters of the expression with its repetitions written out: about the states of its automaton."""
+    match expression:
+        case Characters():
+            return 1
+        case Sequenced(parts) | Either(parts):
+            return sum(num_positions(part) for part in parts)
+        case Repeated(part, least, most):
+            return num_positions(part) * max(1, least, most or 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Automaton:
     """States are indices, 0 is the start; from every state an accepting one can be reached."""

@@ -12,7 +12,9 @@ from typing import Final
 import numpy as np
 import xgrammar
 
-from outrider.structured.errors import CompileFailed
+from outrider.structured.errors import CompileFailed, GrammarError
+from outrider.structured.grammar import Grammar
+from outrider.structured.mask import allocate_bitmask, row_of
 
 NUM_TOKENS: Final = 64  # of one walk
 MAX_MASK_SECONDS: Final = 0.005
@@ -25,32 +27,45 @@ class Canary:
     """Walks grammars over one vocabulary, always in the same way."""
 
     def __init__(self, info: xgrammar.TokenizerInfo) -> None:
-        self._bitmask = xgrammar.allocate_token_bitmask(1, info.vocab_size)  # (1, ceil(vocab_size / 32))
-        self._vocab_size = info.vocab_size
-        self._ordinary = np.ones(info.vocab_size, bool)
-        self._ordinary[list(info.stop_token_ids)] = False
-        self._structural = np.array([piece.startswith(_STRUCTURAL) for piece in info.decoded_vocab], bool)
+        self._bitmask = allocate_bitmask(1, info.vocab_size)  # (1, ceil(vocab_size / 32))
+        ordinary = set(range(info.vocab_size)).difference(info.stop_token_ids)
+        self._ordinary = row_of(list(ordinary), info.vocab_size).numpy().view(np.uint32)
+        structural = [i for i, piece in enumerate(info.decoded_vocab) if piece.startswith(_STRUCTURAL)]
+        self._structural = row_of(structural, info.vocab_size).numpy().view(np.uint32)
 
-    def walk(self, grammar: xgrammar.CompiledGrammar) -> None:
+    def walk(self, start: Callable[[], Grammar], num_tokens: int = NUM_TOKENS) -> None:
         """Take random legal tokens twice: any, which lingers in strings, and such as end strings, which sees the rest.
 
         Raises CompileFailed when the grammar is dead or slow.
         """
         for prefers_structure in (False, True):
-            matcher = xgrammar.GrammarMatcher(grammar)
+            grammar = start()
             generator = random.Random(_SEED)  # noqa: S311 - not for secrets
-            for step in range(NUM_TOKENS):
-                _measure(partial(matcher.fill_next_token_bitmask, self._bitmask), MAX_MASK_SECONDS, "mask")
-                allowed = np.unpackbits(self._bitmask.numpy().view(np.uint8), bitorder="little")[: self._vocab_size]
-                if step == 0 and not allowed.any():
-                    raise CompileFailed("the schema allows no value at all")
-                ordinary = np.flatnonzero(allowed.astype(bool) & self._ordinary)
-                structural = ordinary[self._structural[ordinary]] if prefers_structure else ordinary[:0]
-                choices = structural if len(structural) else ordinary
-                if not len(choices):
+            for step in range(num_tokens):
+                try:
+                    _measure(partial(grammar.fill_mask, self._bitmask, 0), MAX_MASK_SECONDS, "mask")
+                except GrammarError as error:
+                    if step == 0:
+                        raise CompileFailed("the schema allows no value at all") from error
                     break
-                token_id = int(generator.choice(choices))
-                _measure(partial(matcher.accept_token, token_id), MAX_ACCEPT_SECONDS, "token", undo=matcher.rollback)
+                allowed = self._bitmask[0].numpy().view(np.uint32) & self._ordinary
+                structural = allowed & self._structural
+                token_id = _any_of(structural if prefers_structure and structural.any() else allowed, generator)
+                if token_id is None:
+                    break
+                _measure(
+                    partial(grammar.accept, token_id), MAX_ACCEPT_SECONDS, "token", undo=partial(grammar.rollback, 1)
+                )
+
+
+def _any_of(row: "np.ndarray[tuple[int], np.dtype[np.uint32]]", generator: random.Random) -> int | None:
+    """One of the tokens whose bits are set in the words of a mask's row; None when there is none."""
+    words = np.flatnonzero(row)
+    if not len(words):
+        return None
+    word = int(words[generator.randrange(len(words))])
+    bits = [bit for bit in range(32) if int(row[word]) >> bit & 1]
+    return word * 32 + generator.choice(bits)
 
 
 def _measure(

@@ -54,8 +54,10 @@ class Compiler:
         memory_bytes: int = 4 * 2**30,
         cache_bytes: int = 256 * 2**20,
         retry_seconds: float = 60.0,
+        budget_seconds: float = 0.02,
     ) -> None:
-        setup = Setup(str(tokenizer_path), vocab_size, tuple(stop_token_ids), cpu_seconds, memory_bytes)
+        stops = tuple(stop_token_ids)
+        setup = Setup(str(tokenizer_path), vocab_size, stops, cpu_seconds, memory_bytes, budget_seconds)
         self._workers = [_Worker(setup, wall_seconds) for _ in range(num_workers)]
         self._idle: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
         self._tasks: dict[str, asyncio.Task[Compiled | Failure]] = {}  # one per content under way
@@ -98,20 +100,21 @@ class Compiler:
         if reply is None:
             task = self._tasks.get(key)
             if task is None:
-                task = self._tasks[key] = asyncio.create_task(self._run(key, text), name=key)
+                job = Job(constraint.kind, text, constraint.whitespace)
+                task = self._tasks[key] = asyncio.create_task(self._run(key, job), name=key)
                 task.add_done_callback(self._finish)
             reply = await asyncio.shield(task)
         if isinstance(reply, Compiled):
-            return CompiledGrammar(key=key, backend=reply.backend, data=reply.data, left=reply.left, schema=text)
+            return CompiledGrammar(key, reply.backend, reply.data, reply.reason, reply.left, text)
         if reply.kind == "schema":
             raise SchemaError(reply.message, pointer=reply.pointer, keyword=reply.keyword)
         raise _ERRORS[reply.kind](reply.message)
 
-    async def _run(self, key: str, text: bytes) -> Compiled | Failure:
+    async def _run(self, key: str, job: Job) -> Compiled | Failure:
         """One compile, from the wait for a worker to the cache."""
         worker = await self._idle.get()
         try:
-            reply = await worker.compile(text)
+            reply = await worker.compile(job)
         finally:
             self._idle.put_nowait(worker)
         self._cache.put(key, reply)
@@ -190,12 +193,12 @@ class _Worker:
         assert self._process.stdin is not None, "made with pipes"
         self._process.stdin.write(frame(self._setup))
 
-    async def compile(self, text: bytes) -> Compiled | Failure:
+    async def compile(self, job: Job) -> Compiled | Failure:
         """One job. A process that passes the deadline or dies is replaced; WorkerError when none can start."""
         try:
-            reply = await self._exchange(text)
+            reply = await self._exchange(job)
             if reply is None:  # it may have died before this job
-                reply = await self._exchange(text)
+                reply = await self._exchange(job)
             message = "the schema needs more memory than one compile may take: simplify it"
             return reply or Failure("compile", message)
         except TimeoutError:
@@ -221,11 +224,11 @@ class _Worker:
         await process.stdout.read()  # to its end, so that the transport closes
         await process.wait()
 
-    async def _exchange(self, text: bytes) -> Compiled | Failure | None:
+    async def _exchange(self, job: Job) -> Compiled | Failure | None:
         """Send one job and read its reply; None when the process died, and another has been started."""
         process = await self._ready_process()
         assert process.stdin is not None, "made with pipes"
-        process.stdin.write(frame(Job(text)))
+        process.stdin.write(frame(job))
         async with asyncio.timeout(self._wall_seconds):
             reply = await self._read(process)
         if reply is None:

@@ -41,12 +41,17 @@ class Bound:
 
 def decimal_automaton(schema: dict[str, Any]) -> Automaton:
     """The text of the values of a normalised integer or number schema. Raises TooComplexError."""
+    return _automaton(decimal_regex(schema))
+
+
+def decimal_regex(schema: dict[str, Any]) -> str:
+    """The same as an expression of ours (`parse_own`)."""
     if schema["type"] == "integer":
         regex = integer_regex(schema.get("minimum"), schema.get("maximum"))
     else:
         regex = number_regex(*bounds(schema), MAX_NUMBER_DIGITS)
     assert regex is not None, "the audit refuses empty ranges"
-    return _automaton(regex)
+    return regex
 
 
 @lru_cache(maxsize=256)

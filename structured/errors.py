@@ -10,6 +10,17 @@
 Messages are sentences for the person who wrote the schema.
 """
 
+import re
+from typing import Final
+
+_CPP_PREFIX: Final = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+
+
+def first_line(text: object) -> str:
+    """What a library says, without the place in its C++ code."""
+    lines = str(text).strip().splitlines() or ["out of memory"]
+    return _CPP_PREFIX.sub("", lines[0])[:300]
+
 
 class StructuredError(ValueError):
     """Base of this folder's errors."""

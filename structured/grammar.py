@@ -14,10 +14,13 @@ import xgrammar
 
 from outrider.structured.constraint import CompiledGrammar
 from outrider.structured.errors import GrammarError
-from outrider.structured.packing import unpack
+from outrider.structured.guidance import GuidanceGrammar, Vocabulary
+from outrider.structured.mask import row_of
+from outrider.structured.packing import GUIDANCE, unpack, unpack_guidance
 from outrider.structured.vocabulary import tokenizer_info
 
 _CACHE_BYTES: Final = 512 * 2**20
+_GUIDANCE_BYTES: Final = 2**20  # what a grammar of llguidance counts for: it does not tell
 
 
 class Grammar(Protocol):
@@ -62,9 +65,10 @@ class GrammarLoader:
         self.vocab_size = vocab_size
         self._cache_bytes = cache_bytes
         self._info = tokenizer_info(tokenizer_path, vocab_size, stop_token_ids)
-        self._stop_row = _row_of(stop_token_ids, vocab_size)
+        self._vocabulary = Vocabulary(self._info)
+        self._stop_row = row_of(stop_token_ids, vocab_size)
         self._lock = threading.Lock()  # guards the next two
-        self._grammars: OrderedDict[str, xgrammar.CompiledGrammar] = OrderedDict()
+        self._grammars: OrderedDict[str, xgrammar.CompiledGrammar | GuidanceGrammar] = OrderedDict()
         self._held_bytes = 0
 
     def __repr__(self) -> str:
@@ -77,14 +81,18 @@ class GrammarLoader:
         """
         if compiled.key in self:
             return
-        grammar = unpack(compiled.backend, compiled.data, self._info)
+        grammar: xgrammar.CompiledGrammar | GuidanceGrammar
+        if compiled.backend == GUIDANCE:
+            grammar = unpack_guidance(compiled.data, self._vocabulary)
+        else:
+            grammar = unpack(compiled.backend, compiled.data, self._info)
         with self._lock:
             if compiled.key not in self._grammars:
                 self._grammars[compiled.key] = grammar
-                self._held_bytes += grammar.memory_size_bytes
+                self._held_bytes += _size(grammar)
             while self._held_bytes > self._cache_bytes and len(self._grammars) > 1:
                 _, given_up = self._grammars.popitem(last=False)
-                self._held_bytes -= given_up.memory_size_bytes
+                self._held_bytes -= _size(given_up)
 
     def __contains__(self, key: str) -> bool:
         with self._lock:
@@ -97,11 +105,12 @@ class GrammarLoader:
             if grammar is None:
                 raise GrammarError(f"the grammar {key[:16]} is not loaded")
             self._grammars.move_to_end(key)
-        return _Matcher(grammar, self._stop_row)
+            # Under the lock, since a copy reads what is copied.
+            return grammar.copy() if isinstance(grammar, GuidanceGrammar) else XgrammarGrammar(grammar, self._stop_row)
 
 
-class _Matcher:
-    """A grammar over xgrammar's matcher."""
+class XgrammarGrammar:
+    """A `Grammar` over xgrammar's matcher."""
 
     def __init__(self, grammar: xgrammar.CompiledGrammar, stop_row: torch.Tensor) -> None:
         self._matcher = xgrammar.GrammarMatcher(grammar)
@@ -111,6 +120,7 @@ class _Matcher:
         return f"Grammar(complete={self._matcher.is_completed()}, stopped={self._matcher.is_terminated()})"
 
     def fill_mask(self, bitmask: torch.Tensor, row: int) -> bool:
+        """Write a row of the mask, as `Grammar` says."""
         if self._matcher.is_terminated():  # xgrammar refuses to fill then
             bitmask[row] = self._stop_row
             return True
@@ -121,17 +131,21 @@ class _Matcher:
         return True
 
     def accept(self, token_id: int) -> bool:
+        """Advance, as `Grammar` says."""
         return bool(self._matcher.accept_token(token_id))
 
     def rollback(self, num_tokens: int) -> None:
+        """Take tokens back, as `Grammar` says."""
         if num_tokens:
             self._matcher.rollback(num_tokens)
 
     def forced_text(self) -> str:
+        """What must come next, as `Grammar` says."""
         return "" if self._matcher.is_terminated() else str(self._matcher.find_jump_forward_string())
 
     @property
     def is_done(self) -> bool:
+        """Whether nothing but a stop may follow, as `Grammar` says."""
         if self._matcher.is_terminated():
             return True
         if not self._matcher.is_completed():
@@ -141,9 +155,6 @@ class _Matcher:
         return bool(self._matcher.fill_next_token_bitmask(row, 0)) and torch.equal(row[0], self._stop_row)
 
 
-def _row_of(token_ids: Sequence[int], vocab_size: int) -> torch.Tensor:
-    """A bitmask row that allows these tokens alone."""
-    bits = torch.zeros(-(-vocab_size // 32) * 32, dtype=torch.int64)
-    bits[list(token_ids)] = 1
-    words = (bits.view(-1, 32) << torch.arange(32)).sum(dim=1)  # (ceil(vocab_size / 32),)
-    return torch.where(words < 2**31, words, words - 2**32).to(torch.int32)
+def _size(grammar: xgrammar.CompiledGrammar | GuidanceGrammar) -> int:
+    """Bytes that a grammar takes, about."""
+    return _GUIDANCE_BYTES if isinstance(grammar, GuidanceGrammar) else int(grammar.memory_size_bytes)

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from outrider.structured.constraint import Kind, Whitespace
 from outrider.structured.finding import Finding, Violation
 
 HEADER_BYTES: Final = 4
@@ -22,12 +23,15 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     stop_token_ids: tuple[int, ...]
     cpu_seconds: float
     memory_bytes: int
+    budget_seconds: float  # of a compile by xgrammar, before llguidance is taken instead
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
-    """One schema, as JSON text."""
+    """One constraint: its kind and its value as JSON text."""
 
-    schema: bytes
+    kind: Kind
+    text: bytes
+    whitespace: Whitespace = "compact"
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
@@ -39,6 +43,7 @@ class Compiled(msgspec.Struct, tag=True, frozen=True):
 
     backend: str
     data: bytes
+    reason: str = ""  # why this backend
     left: tuple[Finding, ...] = ()
 
 

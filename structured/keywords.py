@@ -54,7 +54,6 @@ SPLITTING: Final = frozenset({
     "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies", "contains", "$dynamicRef",
 })  # fmt: skip
 VOID_WITHOUT: Final = {  # keyword -> those of which one must be there for it to have an effect
-    "if": frozenset({"then", "else"}),
     **dict.fromkeys(("then", "else"), frozenset({"if"})),
     **dict.fromkeys(("minContains", "maxContains"), frozenset({"contains"})),
 }

@@ -28,3 +28,11 @@ def apply_bitmask(logits: torch.Tensor, bitmask: torch.Tensor, row_indices: Sequ
         vocab_size=logits.shape[1],
         indices=None if row_indices is None else list(row_indices),
     )
+
+
+def row_of(token_ids: Sequence[int], vocab_size: int) -> torch.Tensor:
+    """A bitmask row that allows these tokens alone."""
+    bits = torch.zeros(-(-vocab_size // 32) * 32, dtype=torch.int64)
+    bits[list(token_ids)] = 1
+    words = (bits.view(-1, 32) << torch.arange(32)).sum(dim=1)  # (ceil(vocab_size / 32),)
+    return torch.where(words < 2**31, words, words - 2**32).to(torch.int32)

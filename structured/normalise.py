@@ -6,7 +6,6 @@ never wider than the original. A keyword that is left to the validator is left o
 then read loosely: a grammar that leaves out one condition must not exclude what another one asks for.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from outrider.structured import limits, typed
@@ -24,11 +23,11 @@ from outrider.structured.keywords import (
     TYPED,
     UNEVALUATED,
     UNKNOWN,
-    VOID_WITHOUT,
 )
 from outrider.structured.literals import explicit_types, explicit_values, types_of
 from outrider.structured.pruning import IMPOSSIBLE, prune
 from outrider.structured.references import UnresolvedError, has_embedded, pointer, resolve
+from outrider.structured.siblings import is_void, mentions_reference, speaks, with_type
 from outrider.structured.termination import endless_definitions
 from outrider.structured.validator import Validator, is_draft_07
 
@@ -124,7 +123,7 @@ class Normaliser:
             if keyword in ANNOTATIONS or keyword.startswith("x-") or (keyword == "nullable" and not value):
                 continue
             self.seen[place, keyword] = None
-            if _is_void(keyword, schema):
+            if is_void(keyword, schema):
                 self.note(place, keyword, "has no effect here")
             elif keyword in CONSTRAINTS:
                 present.append(keyword)
@@ -144,10 +143,10 @@ class Normaliser:
             return self.types(schema, place, present)
         types = explicit_types(schema)
         if applicators in (["anyOf"], ["oneOf"]) and set(present) == {"type", *applicators} and types is not None:
-            branches = [_with_type(branch, types) for branch in schema[applicators[0]]]
+            branches = [with_type(branch, types) for branch in schema[applicators[0]]]
             if None not in branches:
                 return self.combinator({applicators[0]: branches}, place, applicators[0])
-        chosen = "" if _speaks(schema) else applicators[0]
+        chosen = "" if speaks(schema) else applicators[0]
         for keyword in present:
             if len(present) > 1 and (keyword in applicators if not chosen else keyword != chosen):
                 self.leave(place, keyword, BESIDE.format(f"`{chosen}`" if chosen else "the other keywords"))
@@ -201,7 +200,7 @@ class Normaliser:
             kinds = sorted(frozenset[str]().union(*map(types_of, values)) - {"integer"})
             return self.types({"type": kinds}, place, ["type"])
         others = {name: schema[name] for name in present if name not in ("const", "enum", "type")}
-        if others and _mentions_reference(others):
+        if others and mentions_reference(others):
             for sibling in others:
                 self.leave(place, sibling, BESIDE.format(f"`{keyword}`"))
         elif others:
@@ -231,39 +230,3 @@ class Normaliser:
         order = [named_type for named_type in typed.NORMALISERS if named_type in named]
         visited = [typed.NORMALISERS[kind](self, schema, place) for kind in order]
         return visited[0] if len(visited) == 1 else {"anyOf": visited}
-
-
-def _is_void(keyword: str, schema: Schema) -> bool:
-    """Whether a keyword says nothing for want of the one that it belongs to."""
-    if keyword == "additionalItems":
-        return not isinstance(schema.get("items"), list)
-    return keyword in VOID_WITHOUT and not VOID_WITHOUT[keyword] & schema.keys()
-
-
-def _speaks(schema: Mapping[str, Any]) -> bool:
-    """Whether the keywords of the node itself say more than a reference or a combinator beside them would."""
-    return "properties" in schema or ("$ref" not in schema and any(keyword in schema for keyword in TYPED))
-
-
-def _with_type(branch: Any, types: frozenset[str]) -> Any:
-    """The branch with the type that stands beside it, None when it is not so simple."""
-    if branch is True:
-        return {"type": sorted(types)}
-    if branch is False:
-        return False
-    if "$ref" in branch:
-        return None
-    own = explicit_types(branch)
-    if own is None:
-        return {**branch, "type": sorted(types)}
-    if own == types:
-        return branch
-    wide_own, wide_types = (named | {"integer"} if "number" in named else named for named in (own, types))
-    both = (own & wide_types) | (wide_own & types)
-    return {**branch, "type": sorted(both)} if both else False
-
-
-def _mentions_reference(schema: Any) -> bool:
-    if isinstance(schema, dict):
-        return bool({"$ref", "$dynamicRef"} & schema.keys()) or any(map(_mentions_reference, schema.values()))
-    return isinstance(schema, list) and any(map(_mentions_reference, schema))

@@ -51,11 +51,14 @@ class _Piece:
 
 def parse(pattern: str) -> Expression:
     """The texts that the pattern matches. Raises PatternError."""
-    if len(pattern.encode(errors="replace")) > limits.MAX_PATTERN_BYTES:
-        raise PatternError(f"more than {limits.MAX_PATTERN_BYTES} bytes")
-    if "\0" in pattern:
-        raise PatternError("a null character")
+    _check(pattern)
     return _Parser(pattern).whole()
+
+
+def parse_whole(pattern: str) -> Expression:
+    """The texts that the pattern matches from end to end, as if each branch had `^` and `$`. Raises PatternError."""
+    _check(pattern)
+    return _Parser(pattern, is_whole=True).whole()
 
 
 def parse_own(pattern: str) -> Expression:
@@ -66,11 +69,19 @@ def parse_own(pattern: str) -> Expression:
     return piece.expression
 
 
+def _check(pattern: str) -> None:
+    if len(pattern.encode(errors="replace")) > limits.MAX_PATTERN_BYTES:
+        raise PatternError(f"more than {limits.MAX_PATTERN_BYTES} bytes")
+    if "\0" in pattern:
+        raise PatternError("a null character")
+
+
 class _Parser:
     """Recursive descent over one pattern."""
 
-    def __init__(self, pattern: str, *, max_size: int | None = limits.MAX_PATTERN_SIZE) -> None:
+    def __init__(self, pattern: str, *, max_size: int | None = limits.MAX_PATTERN_SIZE, is_whole: bool = False) -> None:
         self.pattern = pattern
+        self.around: tuple[Expression, ...] = () if is_whole else (_ANYTHING,)  # where there is no anchor
         self.max_size = max_size
         self.position = 0
         self.depth = 0
@@ -79,9 +90,9 @@ class _Parser:
         """Alternatives, each with its own anchors."""
         parts = []
         while True:
-            before = () if self.take("^") else (_ANYTHING,)
+            before = () if self.take("^") else self.around
             piece = self.sequence()
-            behind = () if self.take("$") else (_ANYTHING,)
+            behind = () if self.take("$") else self.around
             parts.append(Sequenced((*before, piece.expression, *behind)))
             if not self.take("|"):
                 break

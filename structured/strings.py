@@ -48,22 +48,25 @@ _QUOTE: Final = literal('"')
 
 
 @lru_cache(maxsize=256)
-def _matching(pattern: str) -> Automaton:
-    return build(_quoted(_in_json(parse(pattern))))
+def _matching(pattern: str) -> Expression:
+    return _quoted(_in_json(parse(pattern)))
 
 
 @lru_cache(maxsize=256)
-def _of_length(least: int, most: int | None) -> Automaton:
+def _of_length(least: int, most: int | None) -> Expression:
     anything = (least, most) == (0, None)
     character = _ANY_CHARACTER if anything else _character(EVERY)  # short escapes alone halve the states
-    return build(_quoted(Repeated(character, least, most)))
+    return _quoted(Repeated(character, least, most))
 
 
-def string_automaton(schema: dict[str, Any]) -> Automaton:
-    """JSON text, quotes included, of the strings that a normalised string schema allows.
+@lru_cache(maxsize=256)
+def automaton_of(expression: Expression) -> Automaton:
+    """The automaton of a string's expression. Raises TooComplexError."""
+    return build(expression)
 
-    Raises PatternError and TooComplexError.
-    """
+
+def string_expression(schema: dict[str, Any]) -> Expression:
+    """JSON text, quotes included, of the strings that a normalised string schema allows. Raises PatternError."""
     if "pattern" in schema:
         return _matching(schema["pattern"])
     if "format" in schema:
@@ -71,10 +74,10 @@ def string_automaton(schema: dict[str, Any]) -> Automaton:
     return _of_length(schema.get("minLength", 0), schema.get("maxLength"))
 
 
-def other_names(names: list[str]) -> Automaton:
+def other_names(names: list[str]) -> Expression:
     """JSON text, quotes included, of property names that are none of `names`.
 
-    Offers no escapes, so that a name cannot come back in another spelling. Raises TooComplexError.
+    Offers no escapes, so that a name cannot come back in another spelling.
     """
     if not names:
         return _of_length(0, None)
@@ -84,7 +87,7 @@ def other_names(names: list[str]) -> Automaton:
         for character in name:
             node = node.setdefault(character, {})
         node[""] = {}
-    return build(_quoted(_other_endings(trie)))
+    return _quoted(_other_endings(trie))
 
 
 def _other_endings(node: dict[str, Any]) -> Expression:

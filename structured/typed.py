@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from outrider.structured import limits
-from outrider.structured.automaton import TooComplexError
+from outrider.structured.automaton import is_empty
 from outrider.structured.decimals import bounds, number_regex
 from outrider.structured.formats import FORMATS
 from outrider.structured.objects import normalise_object
 from outrider.structured.pattern import PatternError
 from outrider.structured.references import pointer
-from outrider.structured.strings import string_automaton
+from outrider.structured.strings import string_expression
 
 if TYPE_CHECKING:
     from outrider.structured.normalise import Normaliser, Schema
@@ -107,11 +107,9 @@ def _string(walk: "Normaliser", schema: "Schema", place: str) -> "Schema":
 
 def _language_problem(schema: dict[str, Any]) -> str | None:
     try:
-        return _EMPTY_LANGUAGE if string_automaton(schema).is_empty else None
+        return _EMPTY_LANGUAGE if is_empty(string_expression(schema)) else None
     except PatternError as error:
         return f"uses {error}, which the grammar cannot enforce: rewrite it"
-    except TooComplexError:
-        return "is too complex for a grammar: simplify it"
 
 
 def _array(walk: "Normaliser", schema: "Schema", place: str) -> "Schema":

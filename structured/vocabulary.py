@@ -28,3 +28,10 @@ def tokenizer_info(
     added = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
     pieces = [_NOT_TEXT + piece if token_id in added else piece for token_id, piece in enumerate(plain.decoded_vocab)]
     return xgrammar.TokenizerInfo(pieces, xgrammar.VocabType.RAW, vocab_size=vocab_size, stop_token_ids=stops)
+
+
+def added_tokens(info: xgrammar.TokenizerInfo) -> dict[str, int]:
+    """Ids of the added tokens that may stand in an answer, by their text; stop tokens end it."""
+    stops = set(info.stop_token_ids)
+    pieces = ((piece[1:], token_id) for token_id, piece in enumerate(info.decoded_vocab) if piece[:1] == _NOT_TEXT)
+    return {piece.decode(errors="replace"): token_id for piece, token_id in pieces if piece and token_id not in stops}

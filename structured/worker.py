@@ -6,31 +6,21 @@ a warning means that the grammar library left something out, and fails the job.
 """
 
 import contextlib
-import json
 import math
 import os
-import re
 import resource
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import msgspec
 import torch
-import xgrammar
 
-from outrider.structured.audit import audit
-from outrider.structured.canary import Canary
-from outrider.structured.ebnf import to_ebnf
-from outrider.structured.errors import CompileFailed, SchemaError
-from outrider.structured.jobs import HEADER_BYTES, Compiled, Failure, Job, Ready, Reply, Request, Setup, frame
-from outrider.structured.packing import pack
+from outrider.structured.backends import Backends
+from outrider.structured.errors import CompileFailed, SchemaError, first_line
+from outrider.structured.jobs import HEADER_BYTES, Failure, Job, Ready, Reply, Request, Setup, frame
 from outrider.structured.vocabulary import tokenizer_info
-
-MAX_GRAMMAR_BYTES: Final = 32 * 2**20
-_CPP_PREFIX: Final = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
 def main() -> None:
@@ -52,22 +42,20 @@ def main() -> None:
             return
         torch.set_num_threads(1)
         info = tokenizer_info(setup.tokenizer_path, setup.vocab_size, setup.stop_token_ids)
-        compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
-        canary = Canary(info)
+        backends = Backends(info, setup.budget_seconds)
         _limit_memory(setup.memory_bytes)
         _write(output, Ready())
         while isinstance(job := _read(sys.stdin.buffer, decoder), Job):
             _limit_cpu(setup.cpu_seconds)
-            _write(output, _reply(compiler, canary, job, printed))
+            _write(output, _reply(backends, job, printed))
 
 
-def _reply(compiler: xgrammar.GrammarCompiler, canary: Canary, job: Job, printed: BinaryIO) -> Reply:
+def _reply(backends: Backends, job: Job, printed: BinaryIO) -> Reply:
     """The outcome of one job, every error turned into its sentence."""
     printed.seek(0)
     printed.truncate()
     try:
-        compiled, grammar = compile_schema(compiler, job.schema)
-        canary.walk(grammar)
+        compiled = backends.compile(job.kind, job.text, job.whitespace)
         warning = _warning(printed)
         if warning:
             raise CompileFailed(f"the grammar compiler would not enforce the schema: {warning}")
@@ -77,34 +65,17 @@ def _reply(compiler: xgrammar.GrammarCompiler, canary: Canary, job: Job, printed
     except CompileFailed as error:
         return Failure("compile", str(error))
     except (RuntimeError, MemoryError) as error:  # xgrammar's own
-        lines = str(error).strip().splitlines() or ["out of memory"]
-        return Failure("compile", f"the grammar compiler refuses the schema: {_CPP_PREFIX.sub('', lines[-1])[:300]}")
+        return Failure("compile", f"the grammar compiler refuses the schema: {first_line(error)}")
     except Exception as error:  # noqa: BLE001 - the boundary of the process: one schema must not end it
         sys.excepthook(type(error), error, error.__traceback__)
         return Failure("compile", f"the schema could not be compiled ({type(error).__name__})")
-
-
-def compile_schema(compiler: xgrammar.GrammarCompiler, text: bytes) -> tuple[Compiled, xgrammar.CompiledGrammar]:
-    """From schema text to a grammar of bearable size, packed and as it is. Raises SchemaError and CompileFailed."""
-    audited = audit(json.loads(text))
-    refusal = audited.error()
-    if refusal is not None:
-        raise refusal
-    source = to_ebnf(audited.schema)
-    start = time.process_time()
-    grammar = compiler.compile_grammar(xgrammar.Grammar.from_ebnf(source))
-    seconds = time.process_time() - start
-    size = grammar.memory_size_bytes >> 20
-    if grammar.memory_size_bytes > MAX_GRAMMAR_BYTES:
-        raise CompileFailed(f"the schema makes a grammar of {size} MiB, above {MAX_GRAMMAR_BYTES >> 20}: simplify it")
-    return Compiled(*pack(grammar, source, seconds), audited.left), grammar
 
 
 def _warning(printed: BinaryIO) -> str:
     """What C++ has printed since the last job, its first warning."""
     printed.seek(0)
     lines = printed.read().decode(errors="replace").splitlines()
-    return next((_CPP_PREFIX.sub("", line)[:300] for line in lines if "Warning" in line), "")
+    return next((first_line(line) for line in lines if "Warning" in line), "")
 
 
 def _limit_memory(num_bytes: int) -> None:

@@ -30,6 +30,7 @@ ONLY_IN = {
     "xgrammar": {"structured"},
     "llguidance": {"structured"},
     "jsonschema_rs": {"structured"},
+    "redis": {"gateway"},
     "triton": {"kernels"},
     "typer": {"cli"},
 }

@@ -14,10 +14,12 @@ from transformers import PreTrainedModel
 from outrider.engine.config import BLOCK_SIZE
 from outrider.engine.models.served_model import check_taps
 from outrider.kernels.decoder import Decoder, DecoderLayer, DecoderShape, can_decode
+from outrider.kernels.draft_chains import Chain
 from outrider.kernels.linear import LinearWeights
 from outrider.kernels.model_output import ModelOutput
 from outrider.kernels.move_kv import move_kv
 from outrider.kernels.paged_attention import DTYPES, AttentionBatch, allocate_kv, kv_token_bytes
+from outrider.kernels.sample import Draw
 from outrider.kernels.tiles import prefill_tile_size
 
 if TYPE_CHECKING:
@@ -117,6 +119,23 @@ class FusedModel:
     ) -> ModelOutput:
         """As `ServedModel.forward`."""
         return self._decoder.forward(token_ids, batch, logit_rows)
+
+    @property
+    def drafts_in_one_call(self) -> bool:
+        """Whether `draft_chains` is there."""
+        return isinstance(self._decoder, Decoder)
+
+    def draft_chains(
+        self,
+        logits: torch.Tensor,
+        draws: Sequence[Draw],
+        most: Sequence[int],
+        min_probability: float,
+        batch: AttentionBatch,
+    ) -> list[Chain]:
+        """As `Decoder.draft_chains`."""
+        assert isinstance(self._decoder, Decoder)
+        return self._decoder.draft_chains(logits, draws, most, min_probability, batch)
 
     def tap(self, layers: Sequence[int]) -> None:
         """As `ServedModel.tap`."""

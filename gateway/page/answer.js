@@ -96,7 +96,7 @@ export class Answer {
     if (this.hasContent || this.hasTokens || isDone) {
       if (this.body.firstChild !== shows || this.body.childNodes.length > 1) this.body.replaceChildren(shows);
     }
-    if (shows === this.tokenView.element) this.tokenView.update();
+    if (shows === this.tokenView.element && !this.tokenView.update()) this.draw();
     this.#drawToolCalls();
     this.element.dispatchEvent(new CustomEvent("grown", { bubbles: true }));
   }

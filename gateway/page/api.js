@@ -11,6 +11,7 @@ export class ApiError extends Error {
 }
 
 const KEY = "outrider.key";
+const BUSY = 8; // ms of work on what has arrived at once, then the page may draw
 const LOST = "The connection to the server was lost";
 
 export const key = {
@@ -64,9 +65,22 @@ export async function stream(path, { end, ...options }) {
   return { response, events: events(response, end) };
 }
 
+/** Lets the page draw, and handle what its user does. Unlike a timer it is not slowed down in a hidden page. */
+function pause() {
+  return new Promise((done) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      done();
+    };
+    port2.postMessage(null);
+  });
+}
+
 async function* events(response, end) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
+  let worked = performance.now();
   try {
     for (;;) {
       const { value, done } = await reader.read();
@@ -80,6 +94,10 @@ async function* events(response, end) {
         const event = JSON.parse(data);
         if (event.error) throw new ApiError(event.error.message, { param: event.error.param, status: 500 });
         yield event;
+        if (performance.now() - worked > BUSY) {
+          await pause();
+          worked = performance.now();
+        }
       }
     }
   } catch (error) {

@@ -101,9 +101,9 @@ export class Markdown {
     this.plain = null; // a text node, and how far it goes, where that block is long
   }
 
-  /** Shows `text`, which begins with what it showed before; anew and for good when `isWhole`. */
+  /** Shows `text`, which begins with what it showed before; `isWhole` says that no more will come. */
   update(text, isWhole = false) {
-    if (isWhole) this.#reset();
+    if (isWhole && this.plain) this.#reset();
     if (this.plain && !isWhole) {
       this.plain.node.appendData(text.slice(this.plain.end));
       this.plain.end = text.length;

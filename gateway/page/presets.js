@@ -17,9 +17,7 @@ const tool = (name, description, properties) => ({
   function: { name, description, parameters: { type: "object", properties, required: Object.keys(properties) } },
 });
 
-const PASSAGE =
-  "Nina gave the lamp to Hugo. The train from Prague to Lisbon leaves at 05:45. On Friday, Bruno met a tired horse near the mountain. " +
-  "It was sunny in Jakarta, and Karen stayed at home.";
+const RECORD = '{"name":"Nina Olsen","item":"silver lamp","city":"Prague","price":662.08,"count":64}';
 
 export const PRESETS = [
   {
@@ -42,8 +40,8 @@ export const PRESETS = [
   {
     name: "Edit a text",
     hint: "drafted from a prediction",
-    text: `In this text, change horse to rabbit: ${PASSAGE}`,
-    prediction: PASSAGE,
+    text: `Update city to Lisbon: ${RECORD}`,
+    prediction: RECORD,
     methods: ["prediction", "suffix"],
     temperature: 0,
   },

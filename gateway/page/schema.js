@@ -78,7 +78,7 @@ const ROUTES = {
 
 function showAudit(result) {
   const route = String(result.route ?? result.verdict ?? "unknown");
-  const keywords = Array.isArray(result.keywords) ? result.keywords : [];
+  const keywords = result.findings ?? result.keywords ?? [];
   const rows = keywords.map((one) => {
     const verdict = String(one.verdict ?? "");
     return h("tr", {},

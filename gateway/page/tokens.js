@@ -16,6 +16,8 @@ export const ORIGINS = {
 };
 
 export const colourOf = (origin) => `origin-${Object.hasOwn(ORIGINS, origin) ? origin : "other"}`;
+const PER_FRAME = 100; // tokens
+
 const isDrawn = (origin) => origin === "target" || origin === "bonus";
 
 /** The tokens of one answer in the order they came, each with its step and its place in it. */
@@ -62,7 +64,8 @@ const visible = (text) => text.replaceAll("\n", "↵").replaceAll("\t", "⇥").r
 export class TokenView {
   constructor(list) {
     this.list = list;
-    this.numShown = 0;
+    this.spans = []; // by token, as far as they are shown
+    this.line = null;
     this.text = h("div", { class: "tokens", role: "listbox", "aria-label": "Tokens of the answer, arrow keys walk through them", tabIndex: 0 });
     this.legend = h("ul", { class: "legend", "aria-label": "Tokens by origin" });
     this.element = h("div", { class: "token-view" }, this.text, this.legend);
@@ -74,19 +77,30 @@ export class TokenView {
     this.text.addEventListener("click", (event) => event.target.dataset.index && event.target.focus());
   }
 
-  /** Adds what is new in the list. */
+  /** Adds what is new in the list, as much as one frame has time for. Returns whether that was all. */
   update() {
     const { tokens } = this.list;
-    if (this.numShown === tokens.length) return;
-    const spans = [];
-    for (; this.numShown < tokens.length; this.numShown++) {
-      const token = tokens[this.numShown];
+    const end = Math.min(tokens.length, this.spans.length + PER_FRAME);
+    for (let index = this.spans.length; index < end; index++) {
+      const token = tokens[index];
       const edges = (token.place === 1 ? " first" : "") + (isDrawn(token.origin) ? " last" : "") + (token.text ? "" : " bytes");
       const text = token.text.replaceAll("\n", "↵\n") || label(token);
-      spans.push(h("span", { class: `token ${colourOf(token.origin)}${edges}`, role: "option", "aria-selected": "false", tabIndex: -1, dataset: { index: this.numShown } }, text));
+      const span = h("span", { class: `token ${colourOf(token.origin)}${edges}`, role: "option", "aria-selected": "false", tabIndex: -1, dataset: { index } }, text);
+      this.#line().append(span);
+      this.spans.push(span);
+      if (token.text.endsWith("\n")) this.line = null;
     }
-    this.text.append(...spans);
     this.#count();
+    return end === tokens.length;
+  }
+
+  /** The last line: lines are blocks of their own, so that a new token lays out its own line alone. */
+  #line() {
+    if (this.line === null) {
+      this.line = h("div", { role: "presentation" });
+      this.text.append(this.line);
+    }
+    return this.line;
   }
 
   #count() {
@@ -103,11 +117,11 @@ export class TokenView {
   #walk(event) {
     const keys = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 10, ArrowUp: -10, Home: -Infinity, End: Infinity };
     if (event.key === "Escape") hidePopover();
-    if (!(event.key in keys) || !this.numShown) return;
+    if (!(event.key in keys) || !this.spans.length) return;
     event.preventDefault();
     const from = Number(document.activeElement.dataset.index ?? -1);
-    const to = Math.min(this.numShown - 1, Math.max(0, from + keys[event.key]));
-    this.text.children[to].focus();
+    const to = Math.min(this.spans.length - 1, Math.max(0, from + keys[event.key]));
+    this.spans[to].focus();
   }
 
   #explain(target) {

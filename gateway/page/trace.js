@@ -63,7 +63,7 @@ function phases(span) {
   const known = lengths.filter(({ length }) => Number.isFinite(length));
   let start = span.start + span.length - known.reduce((sum, { length }) => sum + length, 0);
   return known.map(({ name, length }) => {
-    const phase = { name, start, length, depth: 2, isPhase: true };
+    const phase = { name, start, length, isPhase: true };
     start += length;
     return phase;
   });
@@ -94,5 +94,7 @@ function spanRow(row, begin, whole) {
   const attributes = Object.entries(row.attributes ?? {});
   if (!attributes.length) return element;
   const list = attributes.map(([key, value]) => h("div", {}, h("dt", {}, key), h("dd", {}, Array.isArray(value) ? value.join(", ") : String(value))));
-  return h("div", { role: "rowgroup" }, element, h("div", { role: "row" }, h("details", { class: "attributes", role: "cell" }, h("summary", {}, `${attributes.length} attributes`), h("dl", {}, list))));
+  const words = `${attributes.length} attribute${attributes.length > 1 ? "s" : ""}`;
+  const details = h("details", { class: "attributes" }, h("summary", {}, words), h("dl", {}, list));
+  return h("div", { role: "rowgroup" }, element, h("div", { role: "row" }, h("div", { role: "cell" }, details)));
 }

@@ -45,7 +45,8 @@ def the_server_goes_on(server):
         ({"max_tokens": 100_000}, 400, "max_tokens"),
         ({"model": "nobody"}, 404, "model"),
         ({"response_format": schema_format({"type": "objekt"})}, 400, "response_format"),
-        ({"response_format": schema_format({"type": "array", "uniqueItems": True})}, 400, "response_format"),
+        ({"response_format": schema_format({"$ref": "https://example.com/a"})}, 400, "response_format"),
+        ({"max_validation_retries": -1}, 400, "max_validation_retries"),
         ({"response_format": {"type": "json_schema"}}, 400, "response_format.json_schema"),
         ({"speculation": "telepathy"}, 400, "speculation"),
         ({"speculation": "ngram,suffix"}, 400, "speculation"),
@@ -70,9 +71,11 @@ def test_a_wrong_chat_request_names_its_field(server, change, status, param) -> 
 
 
 def test_a_keyword_that_is_not_enforced_is_refused_by_name(server) -> None:
-    """Never ignored."""
+    """Where `strict` asks for a guarantee; never ignored."""
     schema = {"type": "object", "properties": {"tags": {"type": "array", "items": {}, "uniqueItems": True}}}
-    _, answer = call(server, "/v1/chat/completions", {**CHAT, "response_format": schema_format(schema)})
+    strict = schema_format(schema)
+    strict["json_schema"]["strict"] = True
+    _, answer = call(server, "/v1/chat/completions", {**CHAT, "response_format": strict})
 
     assert "uniqueItems" in answer["error"]["message"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 from null_gateway import NullEngine, NullGateway, text_of
 
+from outrider.gateway.access import Access
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.process import StartError, bind, run_gateway
 from outrider.gateway.replica import EnginePlace
@@ -21,8 +22,10 @@ async def running(places: list[EnginePlace], engines: list[NullEngine], **config
     """A gateway run as its process runs it; yields it and the task, which a signal ends."""
     listener = bind("127.0.0.1", 0)
     ready: asyncio.Future[Gateway] = asyncio.get_running_loop().create_future()
-    settings = GatewayConfig(model_name="null", **config)
-    task = asyncio.create_task(run_gateway(settings, listener, engines=places, on_ready=ready.set_result))
+    settings = GatewayConfig(served_model_name="null", **config)
+    task = asyncio.create_task(
+        run_gateway(settings, listener, Access(settings), engines=places, on_ready=ready.set_result)
+    )
     try:
         await asyncio.wait({ready, task}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -74,7 +77,7 @@ async def test_requests_end_before_the_gateway_stops(tmp_path) -> None:
 
 async def test_what_does_not_end_in_time_ends_with_an_event(tmp_path) -> None:
     """A stream with an error and `[DONE]`, a whole answer with a 503."""
-    async with running_on_one(tmp_path, 0.02, drain_seconds=0.05) as (server, task):
+    async with running_on_one(tmp_path, 0.02, drain_timeout=0.05) as (server, task):
         stream = asyncio.create_task(server.stream("Once", max_tokens=2000))
         whole = asyncio.create_task(server.post("/v1/completions", prompt="Once", max_tokens=2000))
         await all_run(server.engines[0], 2)

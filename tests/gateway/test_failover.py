@@ -7,6 +7,7 @@ import pytest
 from null_gateway import NullGateway, null_gateway, text_of
 
 from outrider.gateway.config import GatewayConfig
+from outrider.telemetry.options import TraceOptions
 from outrider.telemetry.tracing import Tracing
 
 TOKENS = 80  # twenty steps
@@ -71,7 +72,7 @@ async def test_a_request_survives_three_losses_and_not_four(tmp_path) -> None:
 
 async def test_an_engine_that_says_nothing_is_given_up(tmp_path) -> None:
     """Its requests go on elsewhere long before it would answer."""
-    config = GatewayConfig(stall_seconds=0.1)
+    config = GatewayConfig(stall_timeout=0.1)
     async with null_gateway(tmp_path, config, num_engines=2) as server:
         core = server.engines[0].core
         step, stuck = core.step, [True]
@@ -148,7 +149,7 @@ async def test_requests_that_begin_alike_share_an_engine(tmp_path) -> None:
 async def test_the_trace_tells_of_the_move(tmp_path) -> None:
     """From which engine, why and at which token."""
     path = tmp_path / "trace.jsonl"
-    tracing = Tracing.from_environment(path)
+    tracing = Tracing.from_environment(TraceOptions(trace_file=path))
     async with null_gateway(tmp_path, tracing=tracing, step_seconds=0.01) as server:
 
         async def tear() -> None:

@@ -148,18 +148,19 @@ def test_speculation_is_summed_over_requests() -> None:
 @pytest.mark.parametrize(("lag", "num_faults"), [(0.009, 0), (0.011, 1)])
 def test_a_lagging_client_marks_its_run(lag: float, num_faults: int) -> None:
     """Beyond 10 ms the client measures itself."""
-    assert num_faults == len(faults(summary_of(record(answer((1.0, 1))), loop_lags=(lag,) * 100)))
+    assert num_faults == len(faults(summary_of(record(answer((1.0, 1))), loop_lags=(lag,) * 100), has_schedule=True))
 
 
 def test_a_client_that_sends_late_or_has_no_core_left_marks_its_run() -> None:
     """Each reason is told by itself."""
     late = replace(record(answer((1.0, 1))), dispatched=0.02)
     measurement = Measurement(records=(late,), loop_lags=(0.0,), started=0.0, stopped=1.0, processor_loads=(0.2, 0.95))
-    told = faults(summarize(measurement, []))
+    told = faults(summarize(measurement, []), has_schedule=True)
 
     assert ["20.0 ms (p99) after they were due", "95% of a core"] == [
         fault.split("; ")[0].split("it sent requests ")[-1].split("it used ")[-1] for fault in told
     ]
+    assert len(faults(summarize(measurement, []), has_schedule=False)) == 1
 
 
 def test_warm_ups_are_in_no_figure() -> None:
@@ -196,5 +197,5 @@ def test_a_run_without_records_has_a_summary() -> None:
         summary.num_completed,
         summary.max_concurrent_requests,
         summary.max_output_tokens_per_s,
-        faults(summary),
+        faults(summary, has_schedule=True),
     )

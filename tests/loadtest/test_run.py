@@ -222,17 +222,18 @@ async def test_a_run_without_a_result_ends_with_one_line(arguments: list[str], e
 async def test_a_key_that_the_server_does_not_know_ends_with_one_line() -> None:
     """The remedy is the environment variable."""
     async with SimulatedServer(api_key="secret").running() as server:
-        status, output, errors = await command("--base-url", server.url, api_key="wrong")
+        given = ["loadtest", "--base-url", server.url]
+        ran = await asyncio.to_thread(CliRunner().invoke, app, given, env={"OPENAI_API_KEY": "wrong"})
 
-    assert (1, "") == (status, output)
-    assert errors == f"outrider loadtest: {server.url} refuses access (401): set OPENAI_API_KEY to a key it knows\n"
+    assert (1, "") == (ran.exit_code, ran.stdout)
+    assert ran.stderr == f"outrider loadtest: {server.url} refuses access (401): set OPENAI_API_KEY to a key it knows\n"
 
 
 async def test_an_absent_server_ends_with_one_line() -> None:
     """Nothing listens where a server was a moment ago."""
     async with SimulatedServer().running() as server:
         pass
-    status, output, errors = await command("--base-url", server.url)
+    ran = await asyncio.to_thread(CliRunner().invoke, app, ["loadtest", "--base-url", server.url])
 
-    assert (1, "", 1) == (status, output, errors.count("\n"))
-    assert errors.startswith(f"outrider loadtest: no server at {server.url} (")
+    assert (1, "", 1) == (ran.exit_code, ran.stdout, ran.stderr.count("\n"))
+    assert ran.stderr.startswith(f"outrider loadtest: no server at {server.url} (")

@@ -92,6 +92,11 @@ def test_options_become_request_fields() -> None:
     assert (0.0, True) == (body["temperature"], body["ignore_eos"])
 
 
+def test_extra_body_takes_a_field_away() -> None:
+    """For servers that refuse what they do not know."""
+    assert "temperature" not in body_of(temperature=0.0, extra_body={"temperature": None})
+
+
 def test_extra_body_wins() -> None:
     """Each request carries it."""
     body = body_of(temperature=0.0, extra_body={"temperature": 0.5, "speculation": {"methods": ["ngram"]}})

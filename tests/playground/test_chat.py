@@ -122,7 +122,7 @@ async def test_settings_become_fields(page, api) -> None:
 )
 async def test_speculation_is_chosen(page, api, choice, expected) -> None:
     """Nothing is sent for the server's default."""
-    await page.click(f"label:has-text('{choice}')")
+    await page.click(f"#settings label:text-is('{choice}')")
     await send(page)
     (body,) = await asked(api)
 
@@ -140,7 +140,7 @@ async def test_a_schema_is_audited_and_sent(page, api) -> None:
     await send(page)
     (body,) = await asked(api)
 
-    assert [one["verdict"] for one in AUDIT["keywords"]] == verdicts
+    assert [one["verdict"] for one in AUDIT["findings"]] == verdicts
     assert {"schema": {"type": "object"}} == api.audited[-1]
     assert {"name": "answer", "schema": {"type": "object"}, "strict": True} == body["response_format"]["json_schema"]
     await answered(page)

@@ -11,9 +11,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PHONE = {"width": 390, "height": 844}
 FRAMES = """() => {
-    window.frames_ = []; let last = performance.now();
-    const next = (now) => { window.frames_.push(now - last); last = now; requestAnimationFrame(next); };
-    requestAnimationFrame(next);
+    window.frames_ = [0]; // those that took longer than 50 ms, drawing included
+    const observer = new PerformanceObserver((list) => list.getEntries().forEach((one) => frames_.push(one.duration)));
+    observer.observe({ type: "long-animation-frame" });
 }"""
 
 
@@ -60,7 +60,7 @@ async def test_the_first_paint_is_fast(page) -> None:
 
 @pytest.mark.parametrize("view", ["tokens", "text"])
 async def test_two_thousand_tokens_stream_without_a_long_frame(page, api, view) -> None:
-    """Each frame is done within 100 ms; one above it is the machine's, so the best of three runs counts."""
+    """Each frame is done within 100 ms; the machine may be busy, so the best of three runs counts."""
     await page.evaluate(f"localStorage.setItem('outrider.view', '{view}')")
     api.text = "some words and\n\n" * 500
     worst = []
@@ -68,7 +68,7 @@ async def test_two_thousand_tokens_stream_without_a_long_frame(page, api, view) 
         await page.evaluate(FRAMES)
         await send(page)
         await answered(page)
-        worst.append(await page.evaluate("Math.max(...window.frames_.slice(1))"))
+        worst.append(await page.evaluate("Math.max(...window.frames_)"))
         await page.click("#new-chat")
         if worst[run] < 100:
             break

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
+from outrider.kernels.draft_chains import Chain, draft_chains
 from outrider.kernels.sample import Draw, sample
 from outrider.speculative.draft import READ_AT_ONCE, DraftProposer
 from outrider.speculative.proposer import DraftRequest
@@ -44,6 +45,17 @@ class CacheModel:
             text = [self.cache[blocks[place // BLOCK_SIZE], place % BLOCK_SIZE] for place in range(span.stop)]
             logits.append(following(text))
         return torch.stack(logits)
+
+    def draft(
+        self,
+        rows: Sequence[int],
+        logits: torch.Tensor,
+        draws: Sequence[Draw],
+        most: Sequence[int],
+        min_probability: float,
+    ) -> list[Chain]:
+        self.newest = [self.newest[row] for row in rows]
+        return draft_chains(logits, draws, most, min_probability, self.read_on)
 
     def read_on(self, rows: Sequence[int], token_ids: Sequence[int]) -> torch.Tensor:
         going = [self.newest[row] for row in rows]
@@ -189,7 +201,9 @@ def test_a_model_of_less_context_offers_nothing_beyond_it() -> None:
 
 def test_a_model_that_gives_no_numbers_offers_nothing() -> None:
     """The engine would leave it out; here it is not asked on."""
-    model = CacheModel()
-    model.read = lambda blocks, spans, tokens: torch.full((len(spans), VOCAB_SIZE), torch.nan)
 
-    assert DraftProposer(model).propose([request("a", [1, 2])])[0].token_ids == ()
+    class NoNumbers(CacheModel):
+        def read(self, block_ids, spans, token_ids):
+            return torch.full_like(super().read(block_ids, spans, token_ids), torch.nan)
+
+    assert DraftProposer(NoNumbers()).propose([request("a", [1, 2])])[0].token_ids == ()

@@ -2,6 +2,7 @@
 
 import datetime
 import enum
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,15 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-import xgrammar
 from pydantic import BaseModel, Field
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from outrider.structured.backends import Backends
 from outrider.structured.constraint import CompiledGrammar, Constraint
 from outrider.structured.grammar import Grammar, GrammarLoader
 from outrider.structured.vocabulary import tokenizer_info
-from outrider.structured.worker import compile_schema
 
 SPECIAL = ["<|end|>", "<|turn|>"]
 ADDED = ["<think>", "</think>", "<tool_call>"]
@@ -72,28 +72,28 @@ def loader(vocabulary: Vocabulary) -> GrammarLoader:
     return GrammarLoader(vocabulary.path, vocabulary.size, vocabulary.stop_token_ids)
 
 
-@pytest.fixture(scope="session")
-def compile_here(vocabulary: Vocabulary) -> Callable[[Any], CompiledGrammar]:
-    """Compile a schema without a process."""
+@pytest.fixture(scope="session", params=["xgrammar", "llguidance"])
+def compile_here(vocabulary: Vocabulary, request: pytest.FixtureRequest) -> Callable[[Any], CompiledGrammar]:
+    """Compile a constraint, or a schema, without a process, on each of the backends."""
     info = tokenizer_info(vocabulary.path, vocabulary.size, vocabulary.stop_token_ids)
-    compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
-
+    backends = Backends(info, budget_seconds={"xgrammar": math.inf, "llguidance": -1}[request.param])
     done: dict[str, CompiledGrammar] = {}
 
-    def compile_schema_once(schema: Any) -> CompiledGrammar:
-        constraint = Constraint("json_schema", schema)
+    def compile_once(wanted: Any) -> CompiledGrammar:
+        constraint = wanted if isinstance(wanted, Constraint) else Constraint("json_schema", wanted)
         key = constraint.key
         if key not in done:
-            compiled, _ = compile_schema(compiler, constraint.text)
-            done[key] = CompiledGrammar(key, compiled.backend, compiled.data)
+            compiled = backends.compile(constraint.kind, constraint.text, constraint.whitespace)
+            # Keys of their own: the loader would hold the other backend's for the same.
+            done[key] = CompiledGrammar(f"{request.param} {key}", compiled.backend, compiled.data)
         return done[key]
 
-    return compile_schema_once
+    return compile_once
 
 
 @pytest.fixture(scope="session")
 def grammar_of(loader: GrammarLoader, compile_here: Callable[[Any], CompiledGrammar]) -> Callable[[Any], Grammar]:
-    """A fresh grammar for a schema."""
+    """A fresh grammar for a schema or a constraint."""
 
     def grammar(schema: Any) -> Grammar:
         compiled = compile_here(schema)

@@ -16,7 +16,7 @@ from outrider.structured.constraint import CompiledGrammar
 from outrider.structured.errors import GrammarError
 from outrider.structured.grammar import Grammar, GrammarLoader
 from outrider.structured.mask import allocate_bitmask
-from outrider.structured.packing import SOURCE
+from outrider.structured.packing import GUIDANCE, SOURCE
 
 GrammarOf = Callable[[Any], Grammar]
 CLOSING = (b'"', b"}", b"]", b",", b":")
@@ -250,9 +250,10 @@ def test_loader_refuses_what_does_not_fit(
     compiled = compile_here(closed(only=STRING))
     other = GrammarLoader(vocabulary.path, vocabulary.size + 1, vocabulary.stop_token_ids)
 
-    with pytest.raises(GrammarError, match="vocabulary"):
-        other.load(compiled)
-    with pytest.raises(GrammarError, match="vocabulary"):
+    if compiled.backend != GUIDANCE:  # whose grammars are text
+        with pytest.raises(GrammarError, match="vocabulary"):
+            other.load(compiled)
+    with pytest.raises(GrammarError, match="does not fit"):
         loader.load(CompiledGrammar("k", compiled.backend, compiled.data[:100]))
     with pytest.raises(GrammarError, match="backend"):
         loader.load(CompiledGrammar("k", "other", compiled.data))
@@ -265,10 +266,12 @@ def test_grammars_of_many_rules_travel_as_source(
     names = [f"field{index}" for index in range(150)]
     schema = closed(**{name: {"properties": {"a" + name: STRING, "b" + name: INTEGER}} for name in names})
     compiled = compile_here(schema)
+    if compiled.backend == GUIDANCE:
+        pytest.skip("always travels as text")
     grammar = grammar_of(schema)
     text = json.dumps({name: {"b" + name: 1} for name in names}, separators=(",", ":"))
 
     assert SOURCE == compiled.backend
-    assert len(compiled.data) < 20_000
+    assert len(compiled.data) < 60_000
     assert all(grammar.accept(token_id) for token_id in vocabulary.tokens(text))
     assert grammar.is_done

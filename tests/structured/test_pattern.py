@@ -12,7 +12,7 @@ from xgrammar.testing import _get_matcher_from_grammar
 
 from outrider.structured.automaton import TooComplexError, build
 from outrider.structured.pattern import PatternError, parse
-from outrider.structured.strings import string_automaton
+from outrider.structured.strings import automaton_of, string_expression
 from outrider.structured.terminals import rules_of
 
 TEXTS = ["".join(letters) for size in range(6) for letters in itertools.product("abc", repeat=size)]
@@ -77,7 +77,7 @@ def test_rules_agree_with_automata(pattern: str) -> None:
 )
 def test_strings_are_matched_as_json(pattern: str, matching: list[str], others: list[str]) -> None:
     """The automaton reads JSON text: a quote or a newline as its escape."""
-    automaton = string_automaton({"pattern": pattern})
+    automaton = automaton_of(string_expression({"pattern": pattern}))
 
     for text in matching:
         assert automaton.accepts(json.dumps(text, ensure_ascii=False)), text

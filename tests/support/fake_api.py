@@ -34,7 +34,7 @@ ORIGINS = (
 )
 AUDIT = {
     "route": "validated",
-    "keywords": [
+    "findings": [
         {"pointer": "/type", "keyword": "type", "verdict": "enforced", "reason": "by the grammar"},
         {"pointer": "/not", "keyword": "not", "verdict": "validated", "reason": "checked at the end"},
         {
@@ -127,11 +127,11 @@ class FakeApi:
         await response.prepare(request)
         try:
             for number, chunk in enumerate(self.chunks(body)):
+                if number == self.hold_after:
+                    await self.go_on.wait()
                 if number == self.cut_after:
                     request.transport.abort()
                     return response
-                if number == self.hold_after:
-                    await self.go_on.wait()
                 await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
         except (asyncio.CancelledError, ConnectionResetError):
             self.left += 1

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import xgrammar
 from inline_engine import run_deltas
 from speculated_target import EOS, VOCAB_SIZE
 
 from outrider.engine.core import EngineCore
 from outrider.engine.protocol import FinishReason, LoadGrammar, SamplingParams, SpeculationParams, Submit, TokenLogprobs
+from outrider.structured.backends import Backends
 from outrider.structured.constraint import Constraint
 from outrider.structured.vocabulary import tokenizer_info
-from outrider.structured.worker import compile_schema
 
 METHODS = ("grammar", "prediction", "ngram", "suffix", "medusa", "draft", "eagle")
 # Off, then each proposer, every pair and `auto`, once as trees and once as chains: 59.
@@ -146,10 +145,10 @@ def compile_grammars(folder: str) -> list[LoadGrammar]:
     """The grammars of SCHEMAS for a target's tokenizer."""
     if folder not in _compiled:
         info = tokenizer_info(folder, VOCAB_SIZE, (EOS,))
-        compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
+        backends = Backends(info)
         _compiled[folder] = []
         for schema in SCHEMAS:
             constraint = Constraint("json_schema", schema)
-            compiled, _ = compile_schema(compiler, constraint.text)
+            compiled = backends.compile(constraint.kind, constraint.text)
             _compiled[folder].append(LoadGrammar(constraint.key, compiled.backend, compiled.data))
     return _compiled[folder]

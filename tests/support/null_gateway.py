@@ -19,8 +19,10 @@ from outrider.demo import target_path
 from outrider.engine.null import NullCore
 from outrider.engine.tokenizer import Tokenizer
 from outrider.engine.transport import EngineServer
+from outrider.gateway.access import Access
 from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
+from outrider.gateway.queue import open_queue
 from outrider.gateway.replica import EnginePlace
 from outrider.gateway.replicas import Replicas
 from outrider.gateway.state import Gateway, record_engine_end
@@ -136,8 +138,8 @@ async def null_gateway(
         metrics = Metrics(routes=ROUTES, models=[MODEL])
         replicas = Replicas(
             [EnginePlace(path=engine.path) for engine in engines],
-            stall_seconds=config.stall_seconds,
-            failover_seconds=config.failover_seconds,
+            stall_seconds=config.stall_timeout,
+            failover_seconds=config.failover_timeout,
             on_lost=lambda name, stats: record_engine_end(metrics, name, stats),
         )
         stack.push_async_callback(replicas.close)
@@ -150,7 +152,8 @@ async def null_gateway(
             compiler=InstantCompiler(),
             tracing=tracing or Tracing(),
             metrics=metrics,
-            limit=None,
+            access=Access(config),
+            queue=open_queue(config, lambda: replicas.num_answers_at_once, metrics.queue),
         )
         runner = web.AppRunner(build_app(gateway), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
