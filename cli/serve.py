@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outrider.cli import options
+from outrider.cli import http_options, options
 from outrider.cli.config_file import ConfigFile, place
 from outrider.engine.config import DEFAULT_SPECULATION
 
@@ -105,6 +105,12 @@ def serve(
     queue_seconds: QueueSeconds = 60.0,
     queue_aging_seconds: QueueAgingSeconds = 10.0,
     check_config: CheckConfig = False,
+    cors_origin: http_options.CorsOrigin = [],
+    tls_certificate: http_options.TlsCertificate = None,
+    tls_key: http_options.TlsKey = None,
+    max_body_bytes: http_options.MaxBodyBytes = 4 * 2**20,
+    max_connections: http_options.MaxConnections = 4096,
+    log_format: http_options.LogFormat = http_options.LogFormats.TEXT,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
@@ -136,7 +142,7 @@ def serve(
         *([] if eagle is None else [f"--eagle={eagle}"]),
         *([] if medusa is None else [f"--medusa={medusa}"]),
     ]
-    _run(settings, log_level, check_config, engine_arguments=arguments)
+    _run(settings, log_level, log_format, check_config, engine_arguments=arguments)
 
 
 def gateway(
@@ -162,6 +168,12 @@ def gateway(
     grammar_compile_budget: GrammarCompileBudget = 20.0,
     tool_format: ToolFormat = "auto",
     reasoning: Reasoning = None,
+    cors_origin: http_options.CorsOrigin = [],
+    tls_certificate: http_options.TlsCertificate = None,
+    tls_key: http_options.TlsKey = None,
+    max_body_bytes: http_options.MaxBodyBytes = 4 * 2**20,
+    max_connections: http_options.MaxConnections = 4096,
+    log_format: http_options.LogFormat = http_options.LogFormats.TEXT,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve HTTP for an engine that runs already."""
@@ -172,7 +184,7 @@ def gateway(
         grammar_compile_seconds=grammar_compile_budget / 1000,
         tool_format=None if tool_format == "auto" else tool_format,
     )
-    _run(settings, log_level, check_config, engine_path=engine.removeprefix("unix:"))
+    _run(settings, log_level, log_format, check_config, engine_path=engine.removeprefix("unix:"))
 
 
 def _gateway_config(context: typer.Context, **others: Any) -> "GatewayConfig":
@@ -189,6 +201,7 @@ def _gateway_config(context: typer.Context, **others: Any) -> "GatewayConfig":
 def _run(
     config: "GatewayConfig",
     log_level: options.LogLevel,
+    log_format: http_options.LogFormats,
     check_config: bool,
     *,
     engine_arguments: list[str] | None = None,
@@ -198,13 +211,15 @@ def _run(
 
     from outrider.gateway.access import Access
     from outrider.gateway.process import StartError, bind, run_gateway
+    from outrider.gateway.tls import tls_context
     from outrider.gateway.toml_file import ConfigError
     from outrider.telemetry.logs import configure_logging
 
-    configure_logging(log_level, "text")
+    configure_logging(log_level, log_format.value)
 
     try:
         access = Access(config)
+        tls = tls_context(config)
     except ConfigError as error:
         options.fail(str(error))
     if check_config:
@@ -213,7 +228,7 @@ def _run(
     try:
         listener = bind(config.host, config.port)
         host = f"[{config.host}]" if ":" in config.host else config.host
-        url = f"http://{host}:{listener.getsockname()[1]}"
+        url = f"{'http' if tls is None else 'https'}://{host}:{listener.getsockname()[1]}"
 
         def on_ready(gateway: "Gateway") -> None:
             typer.echo(_banner(url, gateway))

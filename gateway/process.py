@@ -16,17 +16,17 @@ from outrider.engine.errors import LoadError
 from outrider.engine.protocol import EngineStats
 from outrider.engine.tokenizer import Tokenizer
 from outrider.gateway.access import Access
-from outrider.gateway.app import ROUTES, build_app
+from outrider.gateway.app import ROUTES
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.engine_link import EngineLink
 from outrider.gateway.queue import open_queue
+from outrider.gateway.server import build_runner
 from outrider.gateway.state import Gateway, record_engine_stats
 from outrider.gateway.supervisor import EngineProcess
+from outrider.gateway.tls import tls_context
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.metrics import Metrics
 from outrider.telemetry.tracing import Tracing
-
-KEEP_ALIVE_SECONDS = 75.0
 
 
 class StartError(Exception):
@@ -89,16 +89,10 @@ async def run_gateway(
         if process is not None:
             process.forget_socket()
         gateway = await stack.enter_async_context(_open_gateway(config, engine, metrics, access))
-        runner = web.AppRunner(
-            build_app(gateway),
-            access_log=None,
-            handler_cancellation=True,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-            shutdown_timeout=config.drain_seconds / 2,  # aiohttp waits twice so long, the second time in vain
-        )
+        runner = build_runner(gateway, config.drain_seconds / 2)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)  # stops listening, then lets running requests finish
-        await web.SockSite(runner, listener).start()
+        await web.SockSite(runner, listener, ssl_context=tls_context(config)).start()
         if config.keys is not None or config.config is not None:  # else SIGHUP stops us, as other signals do
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access.reload)
         on_ready(gateway)
