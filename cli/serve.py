@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outrider.cli import http_options, options
+from outrider.cli import http_options, options, telemetry_options
 from outrider.cli.config_file import ConfigFile, place
 from outrider.engine.config import DEFAULT_SPECULATION
 
@@ -44,7 +44,6 @@ GrammarCompileBudget = Annotated[
     float,
     typer.Option(min=0, help="Milliseconds that xgrammar may be expected to take for a grammar; else llguidance."),
 ]
-TraceFile = Annotated[Path | None, typer.Option(help="Append each span to this file, one JSON object a line.")]
 ToolFormat = Annotated[
     str, typer.Option(help="How the model writes tool calls: auto (by its chat template) or a name.")
 ]
@@ -72,7 +71,13 @@ def serve(
     served_model_name: ServedModelName = None,
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
-    trace_file: TraceFile = None,
+    trace_file: telemetry_options.TraceFile = None,
+    trace_context: telemetry_options.TraceContext = "trust",
+    trace_share: telemetry_options.TraceShare = 1.0,
+    trace_slow: telemetry_options.TraceSlow = 10.0,
+    recent_traces: telemetry_options.RecentTraces = 100,
+    genai_names: telemetry_options.GenAiNames = "v1.41",
+    metrics_compat: telemetry_options.MetricsCompat = None,
     grammar_compile_budget: GrammarCompileBudget = 20.0,
     tool_format: ToolFormat = "auto",
     reasoning: Reasoning = None,
@@ -119,6 +124,7 @@ def serve(
         served_model_name=served_model_name or (DEMO_NAME if model is None else None),
         grammar_compile_seconds=grammar_compile_budget / 1000,
         tool_format=None if tool_format == "auto" else tool_format,
+        traces=telemetry_options.trace_options(context),
     )
     draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     arguments = [
@@ -153,7 +159,13 @@ def gateway(
     served_model_name: ServedModelName = None,
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
-    trace_file: TraceFile = None,
+    trace_file: telemetry_options.TraceFile = None,
+    trace_context: telemetry_options.TraceContext = "trust",
+    trace_share: telemetry_options.TraceShare = 1.0,
+    trace_slow: telemetry_options.TraceSlow = 10.0,
+    recent_traces: telemetry_options.RecentTraces = 100,
+    genai_names: telemetry_options.GenAiNames = "v1.41",
+    metrics_compat: telemetry_options.MetricsCompat = None,
     config: ConfigFile = None,
     keys: Keys = None,
     allow_anonymous: AllowAnonymous = False,
@@ -183,6 +195,7 @@ def gateway(
         context,
         grammar_compile_seconds=grammar_compile_budget / 1000,
         tool_format=None if tool_format == "auto" else tool_format,
+        traces=telemetry_options.trace_options(context),
     )
     _run(settings, log_level, log_format, check_config, engine_path=engine.removeprefix("unix:"))
 
@@ -259,7 +272,7 @@ def _banner(url: str, gateway: "Gateway") -> str:
         "messages": [{"role": "user", "content": EXAMPLE_TEXT}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": EXAMPLE_SCHEMA}},
     }
-    traces = f"\nTraces:   {gateway.config.trace_file}" if gateway.config.trace_file is not None else ""
+    traces = f"\nTraces:   {gateway.config.traces.trace_file}" if gateway.config.traces.trace_file is not None else ""
     return f"""
 Outrider serves `{gateway.model_name}` at {url}/v1{traces}
 Try it:

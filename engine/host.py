@@ -8,6 +8,8 @@ import queue
 import threading
 from collections.abc import Callable
 
+import msgspec
+
 from outrider.engine.core import EngineCore
 from outrider.engine.errors import MissingGrammarError, RequestError
 from outrider.engine.protocol import Abort, FinishReason, StepOutputs, Submit, TokenDelta
@@ -103,6 +105,6 @@ class EngineHost:
             logger.exception("a step failed; its requests end with an error")
             problem = "the engine failed in the middle of the request"
             return [
-                TokenDelta(request_id, [], finish_reason=FinishReason.ERROR, error=problem)
-                for request_id in self._core.abort_all()
+                msgspec.structs.replace(delta, finish_reason=FinishReason.ERROR, error=problem)
+                for delta in self._core.abort_all()
             ]

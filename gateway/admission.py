@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -28,6 +28,8 @@ from outrider.structured.constraint import SUBJECTS, CompiledGrammar
 from outrider.structured.errors import StructuredError, WorkerError
 from outrider.structured.finding import refusal
 from outrider.telemetry.figures import GrammarFigures, RequestAttributes
+from outrider.telemetry.inference_trace import InferenceTrace
+from outrider.telemetry.phases import grammar_compile
 
 # Longer texts are tokenised in a thread, so that other requests do not wait for them.
 LONG_TEXT = 20_000  # characters
@@ -69,7 +71,14 @@ class Admitted:
 
 
 async def admit(
-    gateway: Gateway, request: ChatRequest | CompletionRequest, request_id: str, key: Key, reserve: Reserve
+    gateway: Gateway,
+    request: ChatRequest | CompletionRequest,
+    request_id: str,
+    key: Key,
+    reserve: Reserve,
+    *,
+    inference: InferenceTrace,
+    trace_id: str,
 ) -> Admitted:
     """Checks a request against the model, the key and its limits, and prepares it.
 
@@ -79,6 +88,8 @@ async def admit(
         request_id: of its first answer
         key: that it came with
         reserve: takes what it will cost as soon as that is known, and before anything that costs more
+        inference: gets the compilation of its grammar as a phase
+        trace_id: of its trace, for the engine's log; empty for none
 
     Raises:
         ApiError: it cannot be served; the message names the field.
@@ -104,7 +115,7 @@ async def admit(
     await reserve(len(prompt_ids), params.max_tokens, num_candidates)
     options = _speculation_options(request)
     speculation = await _speculation(gateway, request, options)
-    grammar, figures = await _grammar(gateway, form_of(request), answer)
+    grammar, figures = await _grammar(gateway, form_of(request), answer, inference)
     stop = request.stop
     submit = Submit(
         request_id=request_id,
@@ -115,6 +126,7 @@ async def admit(
         priority=key.priority_of(request.priority),
         cache_salt=key.cache_salt(request.cache_salt),
         token_origins=bool(request.return_token_origins),
+        trace_id=trace_id,
     )
     return Admitted(
         submits=_candidates(submit, num_candidates),
@@ -335,7 +347,7 @@ def _answer_check(
 
 
 async def _grammar(
-    gateway: Gateway, form: Form | None, answer: AnswerForm
+    gateway: Gateway, form: Form | None, answer: AnswerForm, inference: InferenceTrace
 ) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
     content = None if form is None else form.constraint
     try:
@@ -346,27 +358,30 @@ async def _grammar(
         return None, None
     started = time.monotonic()
     is_cached = gateway.compiler.is_cached(constraint)
+    is_compiled = False
     try:
         grammar = await gateway.compiler.compile(constraint)
+        is_compiled = True
     except WorkerError as error:
         raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
         await refuse_answer(gateway.compiler, answer, error)
         raise _invalid_form(form, error) from error
+    finally:
+        ended = time.monotonic()
+        compile_ms = 0.0 if is_cached else (ended - started) * 1000
+        figures = GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached)
+        inference.phase(grammar_compile(started, ended, figures, has_failed=not is_compiled))
     if content is not None and constraint is not content:  # what is left of the content's own schema
         part = await gateway.compiler.compile(content)
         grammar = msgspec.structs.replace(grammar, left=part.left, schema=part.schema)
     if form is not None and form.is_strict and (problem := refusal(grammar.left, strict=True)) is not None:
         raise _invalid_form(form, problem)
-    seconds = time.monotonic() - started
     backend = grammar.backend.partition("-")[0]
     if not is_cached:
-        gateway.metrics.observe_grammar_compile(seconds, backend)
-    compile_ms = 0.0 if is_cached else seconds * 1000
-    return grammar, GrammarFigures(
-        kind=constraint.kind,
-        compile_ms=compile_ms,
-        cache_hit=is_cached,
+        gateway.metrics.observe_grammar_compile(ended - started, backend)
+    return grammar, replace(
+        figures,
         route="validated" if grammar.left else "exact",
         backend=backend,
         backend_reason=grammar.reason,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from outrider.gateway.limits import MAX_LIMIT
 from outrider.structured.tools.table import FORMATS
+from outrider.telemetry.options import TraceOptions
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?")  # as browsers write it
 
@@ -22,7 +23,8 @@ class GatewayConfig:
     served_model_name: str | None = None  # as clients name the model; the checkpoint folder's name when None
     api_key: str | None = None  # asked of every /v1 request when set
     requests_per_minute: int | None = None  # for all clients together; no limit when None
-    trace_file: Path | None = None
+    traces: TraceOptions = TraceOptions()  # noqa: RUF009, frozen
+    metrics_compat: str | None = None  # "vllm": its names of metrics, too
     grammar_compile_seconds: float = 0.02  # that xgrammar may be expected to take, else llguidance is taken
     tool_format: str | None = None  # how the model writes calls: a name of `structured/tools/table.py`, or `none`
     reasoning: bool | None = None  # whether it writes sections of reasoning; the chat template tells both when None
@@ -49,6 +51,8 @@ class GatewayConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must lie between 0 and 65535, not {self.port}")
+        if self.metrics_compat not in (None, "vllm"):
+            raise ValueError(f"metrics_compat must be vllm, not `{self.metrics_compat}`")
         if self.tool_format not in (None, "none", *FORMATS):
             raise ValueError(f"tool_format must be one of auto, none, {', '.join(FORMATS)}, not {self.tool_format}")
         if self.requests_per_minute is not None and not 1 <= self.requests_per_minute <= MAX_LIMIT:

@@ -4,6 +4,7 @@ An endpoint is its request type and the functions that shape its answers; all el
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -17,11 +18,13 @@ from msgspec import UNSET, UnsetType
 from outrider.gateway.admission import admit, request_attributes
 from outrider.gateway.body import read_body
 from outrider.gateway.choices import Choices
+from outrider.gateway.content import content
 from outrider.gateway.deadline import HEADER as TIMEOUT_HEADER
 from outrider.gateway.deadline import deadline_of, until
 from outrider.gateway.errors import ApiError, model_not_allowed, unavailable, unknown_model
 from outrider.gateway.generation import Piece, joined
 from outrider.gateway.limits import Cost
+from outrider.gateway.phases import admission
 from outrider.gateway.requests import ChatRequest, CompletionRequest, parse_request
 from outrider.gateway.responses import RequestMetrics, Usage
 from outrider.gateway.state import GATEWAY, REQUEST_STATE, Gateway, RequestState
@@ -70,32 +73,40 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         ApiError: it was refused, or failed before its first token.
     """
     gateway, state = request.app[GATEWAY], request[REQUEST_STATE]
-    check_gate(gateway)
-    parsed = parse_request(await read_body(request), endpoint.request_type)
-    state.deadline = deadline_of(parsed.timeout, request.headers.get(TIMEOUT_HEADER), state.arrived)
-    if not state.key.may_use(parsed.model):
-        raise model_not_allowed(parsed.model, state.key.models or ())
-    if parsed.model != gateway.model_name:
-        raise unknown_model(parsed.model)
-    state.inference = state.trace.start_inference(
-        endpoint.operation,
-        model=gateway.model_name,
-        stream=bool(parsed.stream),
-        request=request_attributes(parsed),
-    )
-    # Not the x-request-id, which a client may send twice.
-    response_id = f"{endpoint.id_prefix}-{secrets.token_hex(12)}"
-    with gateway.access.lease(state.key, parsed.model) as lease:
+    state.inference = state.trace.start_inference(endpoint.operation)
+    with contextlib.ExitStack() as stack:
+        with admission(state.inference):
+            check_gate(gateway)
+            parsed = parse_request(await read_body(request), endpoint.request_type)
+            state.deadline = deadline_of(parsed.timeout, request.headers.get(TIMEOUT_HEADER), state.arrived)
+            if not state.key.may_use(parsed.model):
+                raise model_not_allowed(parsed.model, state.key.models or ())
+            if parsed.model != gateway.model_name:
+                raise unknown_model(parsed.model)
+            state.inference.describe(
+                model=gateway.model_name, stream=bool(parsed.stream), request=request_attributes(parsed)
+            )
+            # Not the x-request-id, which a client may send twice.
+            response_id = f"{endpoint.id_prefix}-{secrets.token_hex(12)}"
+            lease = stack.enter_context(gateway.access.lease(state.key, parsed.model))
 
-        async def reserve(num_prompt_tokens: int, max_tokens: int, num_answers: int) -> None:
-            output_tokens = num_answers * min(max_tokens, gateway.config.output_estimate)
-            try:
-                state.headers.update(await lease.take(Cost(num_prompt_tokens, output_tokens), parsed.model))
-            except ApiError:
-                gateway.metrics.count_rate_limited()
-                raise
+            async def reserve(num_prompt_tokens: int, max_tokens: int, num_answers: int) -> None:
+                output_tokens = num_answers * min(max_tokens, gateway.config.output_estimate)
+                try:
+                    state.headers.update(await lease.take(Cost(num_prompt_tokens, output_tokens), parsed.model))
+                except ApiError:
+                    gateway.metrics.count_rate_limited()
+                    raise
 
-        admitted = await admit(gateway, parsed, response_id, state.key, reserve)
+            admitted = await admit(
+                gateway,
+                parsed,
+                response_id,
+                state.key,
+                reserve,
+                inference=state.inference,
+                trace_id=state.trace.trace_id or "",
+            )
         submit = admitted.submits[0]
         async with gateway.queue.turn(
             state.key.tenant_name,
@@ -152,6 +163,10 @@ class _Answer:
         options = request.stream_options
         self._with_usage = options is not None and options.include_usage
         self._with_metrics = bool(request.return_metrics)
+        self._request = request
+        # What was said, by answer, where the operator wants it recorded.
+        captures = gateway.tracing.captures_content and state.key.trace_content
+        self._said: list[list[str]] | None = [[] for _ in choices.generations] if captures else None
         self._head = Head(
             id=choices.id,
             created=int(time.time()),
@@ -205,6 +220,9 @@ class _Answer:
         choices, state = self._choices, self._state
         error_type = state.error_type = error_type or state.error_type
         result = choices.result()
+        if self._said is not None:
+            texts = ["".join(said) for said in self._said]
+            state.inference.say(content(self._request, texts, result.finish_reasons))
         if error_type is None:
             state.inference.end(result)
         else:
@@ -217,7 +235,8 @@ class _Answer:
             time_to_first_token_seconds=None if first_token is None else first_token - state.arrived,
             output_tokens=choices.num_output_tokens,
             error_type=error_type,
-            trace_id=state.trace.trace_id if state.trace.is_sampled else None,
+            trace_id=state.trace.trace_id if state.trace.is_kept else None,
+            result=result,
         )
 
     async def _send_all(self, events: "_EventWriter", first: Piece, rest: AsyncIterator[Piece]) -> None:
@@ -243,6 +262,8 @@ class _Answer:
 
     def _shown(self, piece: Piece) -> Piece:
         """Without log-probabilities where they were needed only to choose the best answers."""
+        if self._said is not None:
+            self._said[piece.index].append(piece.text)
         if not self._with_logprobs:
             return replace(piece, logprobs=(), offsets=())
         return replace(piece, offsets=tuple(len(self._choices.echo) + offset for offset in piece.offsets))

@@ -64,9 +64,11 @@ class Generation:
 
     def __init__(self, gateway: Gateway, admitted: Admitted, index: int) -> None:
         self.index = index
-        self.first_token: float | None = None  # monotonic seconds
+        self.submitted: float | None = None  # monotonic seconds
+        self.first_token: float | None = None
         self.finished: float | None = None
-        self.figures: RequestFigures | None = None
+        self.figures: RequestFigures | None = None  # as far as the engine has told
+        self.has_all_figures = False
         self.total_logprob = 0.0  # of its tokens, where log-probabilities were asked for
         self._gateway = gateway
         self._admitted = admitted
@@ -95,6 +97,11 @@ class Generation:
         return Piece(self.index, self._admitted.echo, logprobs=(first, *named), offsets=tuple(offsets))
 
     @property
+    def num_prompt_tokens(self) -> int:
+        """Given, cached or not."""
+        return len(self._submit.prompt_ids)
+
+    @property
     def num_output_tokens(self) -> int:
         """So far."""
         return self._text.num_tokens
@@ -117,10 +124,11 @@ class Generation:
         Raises:
             ApiError: the engine failed the request.
         """
+        self.submitted = time.monotonic()
         async with aclosing(self._gateway.engine.generate(self._submit, self._admitted.grammar)) as deltas:
             async for delta in deltas:
                 if delta.figures is not None:
-                    self.figures = delta.figures
+                    self.figures, self.has_all_figures = delta.figures, delta.finish_reason is not None
                 if self._text.is_stopped:
                     continue  # what the engine had computed before it heard of the end
                 if self.first_token is None:

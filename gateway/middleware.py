@@ -21,7 +21,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 logger = logging.getLogger("outrider.gateway")
 
 # Probes, scrapes and the playground's files come often: they would bury the traces that matter.
-UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics", "/version", "/openapi.json", EVENTS_PATH}) | FILE_PATHS
+UNTRACED_PATHS = FILE_PATHS | {"/health", "/ready", "/metrics", "/traces", "/version", "/openapi.json", EVENTS_PATH}
 
 SERVER_NAME = "outrider"  # instead of the libraries' names and versions
 
@@ -50,6 +50,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             server_port=port,
         )
     request[REQUEST_STATE] = state
+    gateway.metrics.http.begin()
     try:
         response = await handler(request)
     except (asyncio.CancelledError, ConnectionResetError) as error:
@@ -63,7 +64,10 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         state.trace.end(500, OTHER)
         log_request(request, route, 500, OTHER)
         raise
-    gateway.metrics.observe_request(route=route, status=response.status)
+    finally:
+        gateway.metrics.http.end()
+    seconds = None if request.path in UNTRACED_PATHS else time.monotonic() - state.arrived
+    gateway.metrics.observe_request(route=route, status=response.status, seconds=seconds)
     state.trace.end(response.status, state.error_type)
     log_request(request, route, response.status, state.error_type)
     return response
@@ -87,7 +91,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         raise
     except Exception:  # the boundary: a bug of ours becomes a 500 with an id, and its traceback a log line
         state = request[REQUEST_STATE]
-        logger.exception("request %s failed", state.request_id)
+        logger.exception("request %s failed", state.request_id, extra={"trace_id": state.trace.trace_id})
         if state.has_begun:
             raise  # the status is out: all that is left is to break the connection off
         message = f"The server failed on this request; its id is {state.request_id}"

@@ -80,6 +80,10 @@ def _described(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 def _operation(path: str, operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any]:
     statuses = sorted({*ANY_ROUTE, *operation.statuses})
     parameters: list[dict[str, Any]] = [_REQUEST_ID, *([_TIMEOUT] if operation.has_deadline else [])]
+    parameters += [
+        {"name": name, "in": "query", "description": text, "schema": schema}
+        for name, (text, schema) in operation.query.items()
+    ]
     parameters += [_MODEL] if path.endswith("/{model}") else []
     told: dict[str, Any] = {
         "operationId": operation.method + path.replace("/", "_").translate(str.maketrans(".", "_", "{}")),

@@ -1,6 +1,8 @@
 """What each route of the API takes and gives: the table that /openapi.json is written from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -29,6 +31,7 @@ class Operation:
     statuses: tuple[int, ...] = ()  # of errors, besides ANY_ROUTE
     needs_key: bool = True
     has_deadline: bool = False
+    query: Mapping[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)  # name -> (meaning, schema)
 
 
 def _generating(summary: str, body: type, answer: type, event: type) -> Operation:
@@ -48,6 +51,16 @@ OPERATIONS = {
     ),
     "/tokenize": Operation("post", "Text or a conversation to tokens.", TokenizeRequest, Tokens, statuses=_MODEL),
     "/detokenize": Operation("post", "Tokens to text.", DetokenizeRequest, Text, statuses=_MODEL),
+    "/traces": Operation(
+        "get",
+        "The newest requests' spans, to this machine or with the key.",
+        content_type="application/json",
+        statuses=(403,),
+        query={
+            "limit": ("How many traces.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20}),
+            "trace_id": ("Of one trace.", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+        },
+    ),
     "/version": Operation("get", "The server's version.", answer=Version, needs_key=False),
     "/openapi.json": Operation("get", "This document.", content_type="application/json", needs_key=False),
     "/health": Operation("get", "200 while an engine is connected.", statuses=(503,), needs_key=False),

@@ -26,6 +26,8 @@ from outrider.gateway.supervisor import EngineProcess
 from outrider.gateway.tls import tls_context
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.metrics import Metrics
+from outrider.telemetry.options import profile_of_environment
+from outrider.telemetry.push import MetricPush
 from outrider.telemetry.tracing import Tracing
 
 
@@ -81,7 +83,8 @@ async def run_gateway(
             process = await EngineProcess.start(engine_arguments)
             stack.push_async_callback(process.stop)
             engine_path = process.unix_path
-        metrics = Metrics(routes=ROUTES)
+        profile = profile_of_environment(config.traces.profile)
+        metrics = Metrics(routes=ROUTES, profile=profile, vllm_names=config.metrics_compat == "vllm")
         engine = await _connect(engine_path, process, stop, metrics)
         if engine is None:
             return None  # told to stop while the engine was loading
@@ -98,6 +101,7 @@ async def run_gateway(
         on_ready(gateway)
         await _first(stop.wait(), engine.wait_lost())
         gateway.is_draining = True
+        metrics.set_draining()
         if not stop.is_set():
             raise StartError("the engine ended unexpectedly, its last lines above may say why")
     return engine.stats
@@ -155,8 +159,9 @@ async def _open_gateway(
     except LoadError as error:
         raise StartError(str(error)) from error
     async with AsyncExitStack() as stack:
-        tracing = Tracing.from_environment(config.trace_file)
-        stack.push_async_callback(asyncio.to_thread, tracing.close)
+        tracing = Tracing.from_environment(config.traces)
+        push = MetricPush(metrics.registry)
+        stack.push_async_callback(_close_telemetry, tracing, push)
         budget = config.grammar_compile_seconds
         compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids, budget_seconds=budget)
         stack.push_async_callback(compiler.close)
@@ -166,6 +171,11 @@ async def _open_gateway(
         gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, access, queue)
         stack.push_async_callback(gateway.checker.close)
         yield gateway
+
+
+async def _close_telemetry(tracing: Tracing, push: MetricPush) -> None:
+    """Both at once: each may wait two seconds for a collector that does not answer."""
+    await asyncio.gather(asyncio.to_thread(tracing.close), asyncio.to_thread(push.close))
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

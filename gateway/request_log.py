@@ -24,6 +24,7 @@ def log_request(request: web.Request, route: str | None, status: int, error_type
     state = request[REQUEST_STATE]
     fields = {
         "request_id": state.request_id,
+        "trace_id": state.trace.trace_id,
         "method": request.method if route is not None else "-",
         "route": route or "-",
         "status": status,

@@ -16,8 +16,10 @@ from outrider.gateway.queue import Queue
 from outrider.structured.checker import Checker
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.engine_totals import EngineLevels, EngineTotals
+from outrider.telemetry.inference_trace import InferenceTrace
 from outrider.telemetry.metrics import Metrics
-from outrider.telemetry.tracing import InferenceTrace, RequestTrace, Tracing
+from outrider.telemetry.request_trace import RequestTrace
+from outrider.telemetry.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -69,6 +71,7 @@ def record_engine_stats(metrics: Metrics, stats: EngineStats) -> None:
     totals = EngineTotals(
         steps=stats.total_steps,
         step_seconds=stats.total_step_seconds,
+        mask_seconds=stats.total_mask_seconds,
         preemptions=stats.total_preemptions,
         cached_tokens=stats.total_cached_tokens,
         draft_tokens=stats.draft_tokens,
