@@ -14,6 +14,7 @@ from outrider.gateway.field_texts import text_of
 from outrider.gateway.info import SERVER_VERSION
 from outrider.gateway.operations import ANY_ROUTE, OPERATIONS, Operation
 
+_ALTERNATIVES = {"TokenizeRequest": {"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]}}
 _SCHEMAS = "#/components/schemas/{name}"
 
 ERRORS = {
@@ -74,7 +75,7 @@ def _described(name: str, schema: dict[str, Any]) -> dict[str, Any]:
         field: ({"description": text} if (text := text_of(name, field)) is not None else {}) | own
         for field, own in schema.get("properties", {}).items()
     }
-    return {**schema, "properties": fields} if fields else schema
+    return {**schema, **({"properties": fields} if fields else {}), **_ALTERNATIVES.get(name, {})}
 
 
 def _operation(path: str, operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any]:
