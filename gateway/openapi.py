@@ -108,7 +108,7 @@ def _success(operation: Operation, schema_of: dict[Any, Any]) -> dict[str, Any]:
         content["application/json"] = {"schema": schema_of[operation.answer]}
     if operation.event is not None:
         text = f"Server-sent events: each `data:` is a {operation.event.__name__} or a Failure; the last is `[DONE]`."
-        content["text/event-stream"] = {"schema": {"type": "string", "description": text}}
+        content["text/event-stream"] = {"schema": {"description": text}}
     if operation.content_type:
         content[operation.content_type] = {"schema": {}}
     success: dict[str, Any] = {"description": operation.summary, "headers": {"x-request-id": _ID_HEADER}}

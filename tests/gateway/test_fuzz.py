@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 from api_server import MODEL, threaded_api_server
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -58,6 +58,7 @@ def test_every_answer_is_documented(server, label, mode) -> None:
         deadline=None,
         derandomize="OUTRIDER_FUZZ_CASES" not in os.environ,
         database=None,
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
     @given(case=operation.as_strategy(generation_mode=mode))
