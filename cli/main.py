@@ -10,6 +10,7 @@ from outrider.cli.bench import bench
 from outrider.cli.doctor import doctor
 from outrider.cli.engine import engine
 from outrider.cli.evaluate import evaluate
+from outrider.cli.gateway_bench import gateway as bench_gateway
 from outrider.cli.keys import keys
 from outrider.cli.loadtest import app as loadtest
 from outrider.cli.loadtest_crossover import compare, crossover
@@ -26,6 +27,7 @@ app.command()(engine)
 app.command()(doctor)
 app.command()(audit)
 bench.command()(speculation)
+bench.command("gateway")(bench_gateway)
 train.command()(evaluate)
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")

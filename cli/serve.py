@@ -16,6 +16,7 @@ from outrider.engine.config import DEFAULT_SPECULATION
 
 if TYPE_CHECKING:
     from outrider.gateway.config import GatewayConfig
+    from outrider.gateway.replica import EnginePlace
     from outrider.gateway.state import Gateway
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -23,6 +24,9 @@ Port = Annotated[int, typer.Option(help="Port to listen on.")]
 ServedModelName = Annotated[str | None, typer.Option(help="The model's name for clients; the folder's name.")]
 ApiKey = Annotated[str | None, typer.Option(help="One key that clients may send, besides those of --keys.")]
 RequestsPerMinute = Annotated[int | None, typer.Option(help="Limit for all clients together.")]
+DrainTimeout = Annotated[float, typer.Option(help="Seconds that running requests may go on after a signal to stop.")]
+StallTimeout = Annotated[float, typer.Option(help="Seconds without a sign of life after which a busy engine is lost.")]
+FailoverTimeout = Annotated[float, typer.Option(help="Seconds that a request that lost its engine waits for another.")]
 Keys = Annotated[Path | None, typer.Option(metavar="FILE", help="Key file, as `outrider keys` makes it.")]
 AllowAnonymous = Annotated[
     bool, typer.Option("--allow-anonymous", help="Serve other machines although there is no key.")
@@ -109,6 +113,10 @@ def serve(
     queue_tokens: QueueTokens = 2**20,
     queue_seconds: QueueSeconds = 60.0,
     queue_aging_seconds: QueueAgingSeconds = 10.0,
+    replicas: Annotated[int, typer.Option(min=1, help="Engines to start, each with a copy of the model.")] = 1,
+    drain_timeout: DrainTimeout = 10.0,
+    stall_timeout: StallTimeout = 60.0,
+    failover_timeout: FailoverTimeout = 120.0,
     check_config: CheckConfig = False,
     cors_origin: http_options.CorsOrigin = [],
     tls_certificate: http_options.TlsCertificate = None,
@@ -119,6 +127,8 @@ def serve(
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
+    from outrider.gateway.replica import EnginePlace
+
     settings = _gateway_config(
         context,
         served_model_name=served_model_name or (DEMO_NAME if model is None else None),
@@ -148,12 +158,12 @@ def serve(
         *([] if eagle is None else [f"--eagle={eagle}"]),
         *([] if medusa is None else [f"--medusa={medusa}"]),
     ]
-    _run(settings, log_level, log_format, check_config, engine_arguments=arguments)
+    _run(settings, log_level, log_format, check_config, [EnginePlace(tuple(arguments))] * replicas)
 
 
 def gateway(
     context: typer.Context,
-    engine: Annotated[str, typer.Option(help="Where the engine listens: unix:/path.")],
+    engine: Annotated[list[str], typer.Option(help="Where an engine listens: unix:/path. Repeat for several.")],
     host: Host = "127.0.0.1",
     port: Port = 8000,
     served_model_name: ServedModelName = None,
@@ -176,6 +186,9 @@ def gateway(
     queue_tokens: QueueTokens = 2**20,
     queue_seconds: QueueSeconds = 60.0,
     queue_aging_seconds: QueueAgingSeconds = 10.0,
+    drain_timeout: DrainTimeout = 10.0,
+    stall_timeout: StallTimeout = 60.0,
+    failover_timeout: FailoverTimeout = 120.0,
     check_config: CheckConfig = False,
     grammar_compile_budget: GrammarCompileBudget = 20.0,
     tool_format: ToolFormat = "auto",
@@ -188,16 +201,22 @@ def gateway(
     log_format: http_options.LogFormat = http_options.LogFormats.TEXT,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
-    """Serve HTTP for an engine that runs already."""
-    if not engine.startswith("unix:"):
-        options.fail(f"--engine {engine} is not an address: write unix:/path")
+    """Serve HTTP for engines that run already."""
+    from outrider.gateway.replica import EnginePlace
+
+    for address in engine:
+        if not address.startswith("unix:"):
+            options.fail(f"--engine {address} is not an address: write unix:/path")
+        if engine.count(address) > 1:
+            options.fail(f"--engine {address} is given twice: name each engine once")
     settings = _gateway_config(
         context,
         grammar_compile_seconds=grammar_compile_budget / 1000,
         tool_format=None if tool_format == "auto" else tool_format,
         traces=telemetry_options.trace_options(context),
     )
-    _run(settings, log_level, log_format, check_config, engine_path=engine.removeprefix("unix:"))
+    places = [EnginePlace(path=address.removeprefix("unix:")) for address in engine]
+    _run(settings, log_level, log_format, check_config, places)
 
 
 def _gateway_config(context: typer.Context, **others: Any) -> "GatewayConfig":
@@ -216,9 +235,7 @@ def _run(
     log_level: options.LogLevel,
     log_format: http_options.LogFormats,
     check_config: bool,
-    *,
-    engine_arguments: list[str] | None = None,
-    engine_path: str = "",
+    engines: "list[EnginePlace]",
 ) -> None:
     import uvloop
 
@@ -246,23 +263,15 @@ def _run(
         def on_ready(gateway: "Gateway") -> None:
             typer.echo(_banner(url, gateway))
 
-        stats = uvloop.run(
-            run_gateway(
-                config,
-                listener,
-                access,
-                engine_arguments=engine_arguments,
-                engine_path=engine_path,
-                on_ready=on_ready,
-            )
-        )
+        stats = uvloop.run(run_gateway(config, listener, access, engines=engines, on_ready=on_ready))
     except StartError as error:
         if str(error):
             options.fail(str(error))
         raise typer.Exit(1) from error
-    if stats is not None:
+    if stats:
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        typer.echo(f"Stopped. Peak memory: gateway {own:.0f} MiB, engine {stats.peak_resident_bytes / 2**20:.0f} MiB")
+        theirs = ", ".join(f"engine {one.peak_resident_bytes / 2**20:.0f} MiB" for one in stats)
+        typer.echo(f"Stopped. Peak memory: gateway {own:.0f} MiB, {theirs}")
 
 
 def _banner(url: str, gateway: "Gateway") -> str:

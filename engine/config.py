@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from outrider.engine.protocol import OFF, PREDICTION
-from outrider.speculative.tree import MAX_NODES
+from outrider.speculative.limits import MAX_NODES
 
 BLOCK_SIZE = 32
 

@@ -238,6 +238,10 @@ class EngineCore:
             total_mask_seconds=self._mask_seconds,
         )
 
+    def check_integrity(self) -> None:
+        """Asserts that no block is lost and that every request's records agree."""
+        self.scheduler.check_integrity()
+
     def _schedule(self, now: float) -> list[StepRow]:
         """The step's rows; notes who waits from now on, and who no longer does."""
         num_preemptions = self.scheduler.num_preemptions

@@ -240,6 +240,7 @@ class TokenDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     finish_reason: FinishReason | None = None
     error: str | None = None
     needs_grammar: bool = False  # with an error: load the grammar again and submit again
+    is_engine_fault: bool = False  # with an error: of the engine, not of the request, which another may serve
     figures: RequestFigures | None = None
     origins: list[str] = []  # one for each token, where asked for: a proposer's name, BONUS or TARGET
 

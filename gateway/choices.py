@@ -24,6 +24,7 @@ from outrider.gateway.state import Gateway
 from outrider.gateway.validation import CheckedGeneration
 from outrider.telemetry.figures import GrammarFigures, InferenceResult, MethodFigures
 from outrider.telemetry.figures import SpeculationFigures as DraftTotals
+from outrider.telemetry.inference_trace import InferenceTrace
 from outrider.telemetry.phases import Figures
 from outrider.telemetry.spans import Phase
 
@@ -34,11 +35,11 @@ class Choices:
     Leaving the iteration early, by an error or a cancelled task, aborts what still runs.
     """
 
-    def __init__(self, gateway: Gateway, admitted: Admitted, arrived: float) -> None:
+    def __init__(self, gateway: Gateway, admitted: Admitted, arrived: float, trace: InferenceTrace) -> None:
         self.id = admitted.submits[0].request_id
         self.echo = admitted.echo  # what every text begins with
         kind = Generation if admitted.check is None else CheckedGeneration
-        self.generations = [kind(gateway, admitted, index) for index in range(len(admitted.submits))]
+        self.generations = [kind(gateway, admitted, index, trace) for index in range(len(admitted.submits))]
         self._gateway = gateway
         self._admitted = admitted
         self._arrived = arrived

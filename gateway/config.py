@@ -46,7 +46,9 @@ class GatewayConfig:
     cors_origin: Sequence[str] = ()  # sites whose pages may read answers
     tls_certificate: Path | None = None  # PEM, with its chain
     tls_key: Path | None = None
-    drain_seconds: float = 10.0  # how long running requests may go on after a signal to stop
+    drain_timeout: float = 10.0  # seconds that running requests may go on after a signal to stop
+    stall_timeout: float = 60.0  # seconds; an engine that has requests and says nothing for so long is given up
+    failover_timeout: float = 120.0  # seconds that a request that lost its engine waits for another
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -64,11 +66,19 @@ class GatewayConfig:
         for name in ("output_estimate", "queue_requests", "queue_tokens", "queue_seconds", "queue_aging_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        self._check_site()
+        for name in ("drain_timeout", "failover_timeout"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a number of seconds from 0 on, not {getattr(self, name)}")
+        if not 0 < self.stall_timeout < float("inf"):
+            raise ValueError(f"stall_timeout must be a number of seconds above 0, not {self.stall_timeout}")
+        if self.api_key is not None and not self.api_key:
+            raise ValueError("api_key must not be empty")
+
+    def _check_site(self) -> None:
         for origin in self.cors_origin:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"cors_origin must be like https://example.com, in lower case, not {origin}")
         if (self.tls_certificate is None) != (self.tls_key is None):
             missing, given = ("tls_key", "tls_certificate") if self.tls_key is None else ("tls_certificate", "tls_key")
             raise ValueError(f"{given} needs {missing} beside it")
-        if self.api_key is not None and not self.api_key:
-            raise ValueError("api_key must not be empty")

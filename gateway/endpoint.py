@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ from outrider.gateway.choices import Choices
 from outrider.gateway.content import content
 from outrider.gateway.deadline import HEADER as TIMEOUT_HEADER
 from outrider.gateway.deadline import deadline_of, until
-from outrider.gateway.errors import ApiError, model_not_allowed, unavailable, unknown_model
+from outrider.gateway.errors import ApiError, draining, model_not_allowed, unknown_model
 from outrider.gateway.generation import Piece, joined
 from outrider.gateway.limits import Cost
 from outrider.gateway.phases import admission
@@ -116,7 +116,7 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
             None if state.deadline is None else state.deadline.at,
         ) as turn:
             state.inference.had_to_wait(turn.seconds, turn.num_ahead)
-            choices = Choices(gateway, admitted, state.arrived)
+            choices = Choices(gateway, admitted, state.arrived, state.inference)
             turn.ticket.count_output_tokens = lambda: choices.num_output_tokens
             try:
                 return await _run(request, _Answer(gateway, state, endpoint, parsed, choices))
@@ -206,9 +206,8 @@ class _Answer:
                 await self._send_all(events, first, pieces)
             except ApiError as error:
                 self._state.error_type = error.error_type
-                await events.send_raw(error.json())
-            await events.send_raw(b"[DONE]")
-            await response.write_eof()
+                events.add(error.json())
+            await events.finish()
             return response
 
     def _pieces(self) -> AsyncGenerator[Piece]:
@@ -253,17 +252,25 @@ class _Answer:
                 held[piece.index] = Piece(piece.index)
             whole = joined([held[piece.index], self._shown(piece)])
             if not whole.is_silent:
-                await events.send(endpoint.piece(head, whole))
+                await events.send(endpoint.piece(head, whole), more_follows=self._more_follows(piece))
                 whole = Piece(piece.index)
             held[piece.index] = whole
         if self._with_usage or self._with_metrics:
             usage = self._choices.usage if self._with_usage else UNSET
             await events.send(endpoint.closing(head, usage, self._metrics()))
 
+    def _more_follows(self, piece: Piece) -> bool:
+        """Whether an event comes at once: an answer's last one, or what ends the stream."""
+        if piece.finish_reason is None:
+            return self._choices.generations[piece.index].has_ended
+        return all(one.has_ended for one in self._choices.generations)
+
     def _shown(self, piece: Piece) -> Piece:
         """Without log-probabilities where they were needed only to choose the best answers."""
         if self._said is not None:
             self._said[piece.index].append(piece.text)
+        if not piece.logprobs:
+            return piece
         if not self._with_logprobs:
             return replace(piece, logprobs=(), offsets=())
         return replace(piece, offsets=tuple(len(self._choices.echo) + offset for offset in piece.offsets))
@@ -285,16 +292,28 @@ class _EventWriter:
         self._request = request
         self._response = response
         self._stall_seconds = stall_seconds
+        self._held = b""  # events that are not sent yet
 
-    async def send(self, body: msgspec.Struct) -> None:
-        """One event with a JSON body."""
-        await self.send_raw(msgspec.json.encode(body))
+    async def send(self, body: msgspec.Struct, *, more_follows: bool = False) -> None:
+        """One event with a JSON body; it may wait for those that follow at once."""
+        self.add(msgspec.json.encode(body))
+        if not more_follows:
+            await self._write(self._response.write)
 
-    async def send_raw(self, data: bytes) -> None:
-        """One event."""
+    async def finish(self) -> None:
+        """The last event, `[DONE]`, and the end of the answer."""
+        self.add(b"[DONE]")
+        await self._write(self._response.write_eof)
+
+    def add(self, data: bytes) -> None:
+        """One event, to be sent with those that follow."""
+        self._held += b"data: " + data + b"\n\n"
+
+    async def _write(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        data, self._held = self._held, b""
         try:
             async with asyncio.timeout(self._stall_seconds):
-                await self._response.write(b"data: " + data + b"\n\n")
+                await write(data)
         except TimeoutError as error:
             if self._request.transport is not None:
                 self._request.transport.abort()
@@ -304,4 +323,4 @@ class _EventWriter:
 def check_gate(gateway: Gateway) -> None:
     """Draining, before anything is read."""
     if gateway.is_draining:
-        raise unavailable("The server is shutting down: send the request to another one")
+        raise draining("The server is shutting down: send the request again")

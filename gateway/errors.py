@@ -185,6 +185,13 @@ def unavailable(message: str) -> ApiError:
     )
 
 
+def draining(message: str) -> ApiError:
+    """A 503: the server is about to stop."""
+    return ApiError(
+        503, message, kind="server_error", code="draining", error_type="engine_error", headers={"Retry-After": "1"}
+    )
+
+
 def server_failed(message: str) -> ApiError:
     """A 500: a bug of ours."""
     return ApiError(500, message, kind="server_error", code="internal_error", error_type=OTHER)

@@ -51,6 +51,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         )
     request[REQUEST_STATE] = state
     gateway.metrics.http.begin()
+    gateway.begin_request()
     try:
         response = await handler(request)
     except (asyncio.CancelledError, ConnectionResetError) as error:
@@ -66,6 +67,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise
     finally:
         gateway.metrics.http.end()
+        gateway.end_request()
     seconds = None if request.path in UNTRACED_PATHS else time.monotonic() - state.arrived
     gateway.metrics.observe_request(route=route, status=response.status, seconds=seconds)
     state.trace.end(response.status, state.error_type)

@@ -14,6 +14,7 @@ from outrider.gateway.responses import FinishReason
 from outrider.gateway.state import Gateway
 from outrider.structured.errors import WorkerError
 from outrider.structured.finding import Violation
+from outrider.telemetry.inference_trace import InferenceTrace
 
 _GOLDEN = 0x9E3779B97F4A7C15  # far from every neighbour: seeds that follow one another belong to other answers
 
@@ -32,13 +33,14 @@ class CheckedGeneration:
     An answer that was cut for its length is not checked: its finish reason tells that it is not whole.
     """
 
-    def __init__(self, gateway: Gateway, admitted: Admitted, index: int) -> None:
+    def __init__(self, gateway: Gateway, admitted: Admitted, index: int, trace: InferenceTrace) -> None:
         assert admitted.check is not None, "only what is left to the validator needs it"
         self.index = index
         self._gateway = gateway
         self._admitted = admitted
+        self._trace = trace
         self._check: AnswerCheck = admitted.check
-        self._attempts = [Generation(gateway, admitted, index)]
+        self._attempts = [Generation(gateway, admitted, index, trace)]
 
     @property
     def attempts(self) -> tuple[Generation, ...]:
@@ -104,7 +106,7 @@ class CheckedGeneration:
                 submits = list(self._admitted.submits)
                 submits[self.index] = retry_of(submits[self.index], len(self._attempts))
                 admitted = replace(self._admitted, submits=tuple(submits))
-                self._attempts.append(Generation(self._gateway, admitted, self.index))
+                self._attempts.append(Generation(self._gateway, admitted, self.index, self._trace))
                 continue
             last = replace(held.pop(), violations=violations)
             if self._check.is_streamed:

@@ -59,6 +59,9 @@ class Metrics:
         self._requests = self._counter("outrider_requests_total", "HTTP requests answered.", "route", "status")
         self._rate_limited = self._counter("outrider_rate_limited_total", "Requests refused for a rate limit.")
         self._disconnects = self._counter("outrider_client_disconnects_total", "Clients that left before the end.")
+        self._resumed = self._counter(
+            "outrider_resumed_requests_total", "Times that a request went on with another engine.", "reason"
+        )
         self._prompt_tokens = self._counter("outrider_prompt_tokens_total", "Prompt tokens taken in.")
         self._generated_tokens = self._counter("outrider_generated_tokens_total", "Tokens emitted.")
         self._compile = self._histogram(
@@ -213,6 +216,10 @@ class Metrics:
     def count_client_disconnect(self) -> None:
         """Counts a client that left before its answer was complete."""
         self._disconnects.inc()
+
+    def count_resumed(self, reason: str) -> None:
+        """Counts a request that went on with another engine; the reason is one of few."""
+        self._resumed.labels(reason).inc()
 
     def observe_grammar_compile(self, seconds: float, backend: str) -> None:
         """Records a compilation that took place, by the library that did it; a cache hit is none."""

@@ -121,6 +121,12 @@ GRAMMAR_BACKEND = "outrider.grammar.backend"
 GRAMMAR_BACKEND_REASON = "outrider.grammar.backend_reason"
 
 SPEC_DROPPED_EVENT = "outrider.spec.dropped"
+RESUMED_EVENT = "outrider.resumed"
+RESUMED_REASON = "outrider.resumed.reason"
+RESUMED_FROM = "outrider.resumed.from"
+RESUMED_ON = "outrider.resumed.on"
+RESUMED_OUTPUT_TOKENS = "outrider.resumed.output_tokens"
+RESUMED_SECONDS = "outrider.resumed.seconds"
 FIRST_TOKEN_EVENT = "outrider.first_token"  # noqa: S105, a token of text
 
 # `error.type` stays low in cardinality: these, an HTTP status, or OTHER.

@@ -37,7 +37,7 @@ class Engine:
         self.may_run.set()
         self.num_running = 0
 
-    async def generate(self, submit, grammar):
+    async def generate(self, submit, grammar, on_resume):
         self.submits.append(submit)
         self.num_running += 1
         try:

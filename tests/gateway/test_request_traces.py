@@ -205,7 +205,7 @@ async def test_a_client_that_left_leaves_what_there_was(tmp_path, script, stream
         has_begun = asyncio.Event()
         async with aiohttp.ClientSession() as session:
             asking = asyncio.create_task(_ask(session, url + CHAT, body(stream=stream), has_begun))
-            await _until(lambda: has_begun.is_set() if stream else bool(gateway.engine._inboxes))
+            await _until(lambda: has_begun.is_set() if stream else bool(gateway.engine._running))
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
         async with aiohttp.ClientSession() as session:

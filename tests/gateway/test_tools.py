@@ -69,7 +69,7 @@ class SayingEngine:
         self._tokenizer = tokenizer
         self._loader = GrammarLoader(HELLO.model_path, HELLO.vocab_size, HELLO.eos_token_ids)
 
-    async def generate(self, submit, grammar) -> AsyncGenerator[TokenDelta]:
+    async def generate(self, submit, grammar, on_resume) -> AsyncGenerator[TokenDelta]:
         self.prompt, self.grammar = self._tokenizer.decode(submit.prompt_ids), grammar
         ids = self._tokenizer.encode(self.text, add_special_tokens=False)[: self.limit]
         reason = FinishReason.STOP if self.limit is None else FinishReason.LENGTH

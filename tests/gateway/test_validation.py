@@ -38,7 +38,7 @@ class SayingEngine:
         self.finish = FinishReason.STOP
         self._tokenizer = tokenizer
 
-    async def generate(self, submit: Submit, grammar: CompiledGrammar | None) -> AsyncIterator[TokenDelta]:
+    async def generate(self, submit: Submit, grammar: CompiledGrammar | None, on_resume) -> AsyncIterator[TokenDelta]:
         self.submits.append(submit)
         text = self.texts[min(len(self.submits), len(self.texts)) - 1]
         ids = self._tokenizer.encode(text, add_special_tokens=False)

@@ -54,12 +54,14 @@ class InstantEngine:
 
     hello: Hello = HELLO
     is_connected: bool = True
-    stats: None = None
+    stats: dict[str, object] = field(default_factory=dict)
     num_running: int = 0
     num_steps: int = 0
     submits: list[Submit] = field(default_factory=list)
 
-    async def generate(self, submit: Submit, grammar: CompiledGrammar | None) -> AsyncIterator[TokenDelta]:
+    async def generate(
+        self, submit: Submit, grammar: CompiledGrammar | None, on_resume: object = None
+    ) -> AsyncIterator[TokenDelta]:
         self.submits.append(submit)
         self.num_running += 1
         try:

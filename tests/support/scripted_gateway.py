@@ -26,9 +26,10 @@ from outrider.engine.tokenizer import Tokenizer
 from outrider.gateway.access import Access
 from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
-from outrider.gateway.engine_link import EngineLink
 from outrider.gateway.queue import open_queue
-from outrider.gateway.state import Gateway, record_engine_stats
+from outrider.gateway.replica import EnginePlace
+from outrider.gateway.replicas import Replicas
+from outrider.gateway.state import Gateway, record_engine_end
 from outrider.structured.constraint import CompiledGrammar
 from outrider.telemetry.metrics import Metrics
 from outrider.telemetry.tracing import Tracing
@@ -103,10 +104,16 @@ async def scripted_gateway(
     config = config or GatewayConfig()
     engine_runner, path = await _start_engine(folder, script)
     metrics = Metrics(routes=ROUTES, models=[MODEL])
-    link = await EngineLink.connect(path, lambda stats: record_engine_stats(metrics, stats))
+    engine = Replicas(
+        [EnginePlace(path=path)],
+        stall_seconds=config.stall_timeout,
+        failover_seconds=config.failover_timeout,
+        on_lost=lambda name, stats: record_engine_end(metrics, name, stats),
+    )
+    await engine.start()
     queue = open_queue(config, lambda: 8, metrics.queue)
     tokenizer = Tokenizer(str(target_path()))
-    gateway = Gateway(config, MODEL, link, tokenizer, FakeCompiler(problem), tracing, metrics, Access(config), queue)
+    gateway = Gateway(config, MODEL, engine, tokenizer, FakeCompiler(problem), tracing, metrics, Access(config), queue)
     runner = web.AppRunner(build_app(gateway), handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -115,7 +122,7 @@ async def scripted_gateway(
         yield f"http://127.0.0.1:{runner.addresses[0][1]}", gateway
     finally:
         await runner.cleanup()
-        await link.close()
+        await engine.close()
         await engine_runner.cleanup()
         await asyncio.to_thread(tracing.close)
 

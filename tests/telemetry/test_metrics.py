@@ -33,7 +33,7 @@ NAMES = """
     process_cpu_seconds:counter process_max_fds:gauge process_open_fds:gauge process_resident_memory_bytes:gauge
     process_start_time_seconds:gauge process_virtual_memory_bytes:gauge
     outrider_queue_requests:gauge outrider_queue_prompt_tokens:gauge outrider_queue_wait_seconds:histogram
-    outrider_queue_position:histogram outrider_queue_refused:counter
+    outrider_queue_position:histogram outrider_queue_refused:counter outrider_resumed_requests:counter
 """
 
 

@@ -52,6 +52,8 @@ def test_the_vocabulary_changes_only_on_purpose() -> None:
         outrider.grammar.backend outrider.grammar.backend_reason
         outrider.grammar.route outrider.grammar.validation_retries
         outrider.grammar.kind outrider.prefill.seconds outrider.queue.seconds
+        outrider.resumed outrider.resumed.from outrider.resumed.on outrider.resumed.output_tokens
+        outrider.resumed.reason outrider.resumed.seconds
         outrider.spec.accepted_tokens outrider.spec.acceptance_rate outrider.spec.drafted_tokens
         outrider.spec.accept_len_histogram outrider.spec.dropped outrider.spec.dropped_drafts
         outrider.spec.k_max outrider.spec.k_mean
