@@ -22,6 +22,6 @@ TlsCertificate = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Serve HTTPS with this certificate and its chain, PEM.")
 ]
 TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key, PEM, not encrypted.")]
-MaxBodyBytes = Annotated[int, typer.Option(min=1, help="Largest body of a request.")]
-MaxConnections = Annotated[int, typer.Option(min=1, help="Most connections at once; more are closed.")]
+MaxBodyBytes = Annotated[int, typer.Option(help="Largest body of a request.")]
+MaxConnections = Annotated[int, typer.Option(help="Most connections at once; more are closed.")]
 LogFormat = Annotated[LogFormats, typer.Option(help="Log lines for people or for machines.")]

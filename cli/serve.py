@@ -222,12 +222,16 @@ def gateway(
 def _gateway_config(context: typer.Context, **others: Any) -> "GatewayConfig":
     """From the options of the command that the gateway's configuration has too, and others."""
     from outrider.gateway.config import GatewayConfig
+    from outrider.gateway.tls import tls_context
+    from outrider.gateway.toml_file import ConfigError
 
     names = {field.name for field in fields(GatewayConfig)}
     try:
-        return GatewayConfig(**{name: value for name, value in context.params.items() if name in names} | others)
-    except ValueError as error:
+        config = GatewayConfig(**{name: value for name, value in context.params.items() if name in names} | others)
+        tls_context(config)
+    except (ValueError, ConfigError) as error:
         options.fail(f"{place(context, str(error).split()[0])}{error}")
+    return config
 
 
 def _run(
@@ -241,7 +245,6 @@ def _run(
 
     from outrider.gateway.access import Access
     from outrider.gateway.process import StartError, bind, run_gateway
-    from outrider.gateway.tls import tls_context
     from outrider.gateway.toml_file import ConfigError
     from outrider.telemetry.logs import configure_logging
 
@@ -249,7 +252,6 @@ def _run(
 
     try:
         access = Access(config)
-        tls = tls_context(config)
     except ConfigError as error:
         options.fail(str(error))
     if check_config:
@@ -258,7 +260,7 @@ def _run(
     try:
         listener = bind(config.host, config.port)
         host = f"[{config.host}]" if ":" in config.host else config.host
-        url = f"{'http' if tls is None else 'https'}://{host}:{listener.getsockname()[1]}"
+        url = f"{'http' if config.tls_certificate is None else 'https'}://{host}:{listener.getsockname()[1]}"
 
         def on_ready(gateway: "Gateway") -> None:
             typer.echo(_banner(url, gateway))

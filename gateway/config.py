@@ -76,6 +76,9 @@ class GatewayConfig:
             raise ValueError("api_key must not be empty")
 
     def _check_site(self) -> None:
+        for name in ("max_body_bytes", "max_connections"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         for origin in self.cors_origin:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"cors_origin must be like https://example.com, in lower case, not {origin}")
