@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outrider.cli import options, telemetry_options
+from outrider.cli import http_options, options, telemetry_options
 from outrider.cli.config_file import ConfigFile, place
 from outrider.engine.config import DEFAULT_SPECULATION
 
@@ -118,6 +118,12 @@ def serve(
     stall_timeout: StallTimeout = 60.0,
     failover_timeout: FailoverTimeout = 120.0,
     check_config: CheckConfig = False,
+    cors_origin: http_options.CorsOrigin = [],
+    tls_certificate: http_options.TlsCertificate = None,
+    tls_key: http_options.TlsKey = None,
+    max_body_bytes: http_options.MaxBodyBytes = 4 * 2**20,
+    max_connections: http_options.MaxConnections = 4096,
+    log_format: http_options.LogFormat = http_options.LogFormats.TEXT,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
@@ -152,7 +158,7 @@ def serve(
         *([] if eagle is None else [f"--eagle={eagle}"]),
         *([] if medusa is None else [f"--medusa={medusa}"]),
     ]
-    _run(settings, log_level, check_config, [EnginePlace(tuple(arguments))] * replicas)
+    _run(settings, log_level, log_format, check_config, [EnginePlace(tuple(arguments))] * replicas)
 
 
 def gateway(
@@ -187,6 +193,12 @@ def gateway(
     grammar_compile_budget: GrammarCompileBudget = 20.0,
     tool_format: ToolFormat = "auto",
     reasoning: Reasoning = None,
+    cors_origin: http_options.CorsOrigin = [],
+    tls_certificate: http_options.TlsCertificate = None,
+    tls_key: http_options.TlsKey = None,
+    max_body_bytes: http_options.MaxBodyBytes = 4 * 2**20,
+    max_connections: http_options.MaxConnections = 4096,
+    log_format: http_options.LogFormat = http_options.LogFormats.TEXT,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve HTTP for engines that run already."""
@@ -204,23 +216,28 @@ def gateway(
         traces=telemetry_options.trace_options(context),
     )
     places = [EnginePlace(path=address.removeprefix("unix:")) for address in engine]
-    _run(settings, log_level, check_config, places)
+    _run(settings, log_level, log_format, check_config, places)
 
 
 def _gateway_config(context: typer.Context, **others: Any) -> "GatewayConfig":
     """From the options of the command that the gateway's configuration has too, and others."""
     from outrider.gateway.config import GatewayConfig
+    from outrider.gateway.tls import tls_context
+    from outrider.gateway.toml_file import ConfigError
 
     names = {field.name for field in fields(GatewayConfig)}
     try:
-        return GatewayConfig(**{name: value for name, value in context.params.items() if name in names} | others)
-    except ValueError as error:
+        config = GatewayConfig(**{name: value for name, value in context.params.items() if name in names} | others)
+        tls_context(config)
+    except (ValueError, ConfigError) as error:
         options.fail(f"{place(context, str(error).split()[0])}{error}")
+    return config
 
 
 def _run(
     config: "GatewayConfig",
     log_level: options.LogLevel,
+    log_format: http_options.LogFormats,
     check_config: bool,
     engines: "list[EnginePlace]",
 ) -> None:
@@ -231,7 +248,7 @@ def _run(
     from outrider.gateway.toml_file import ConfigError
     from outrider.telemetry.logs import configure_logging
 
-    configure_logging(log_level, "text")
+    configure_logging(log_level, log_format.value)
 
     try:
         access = Access(config)
@@ -243,7 +260,7 @@ def _run(
     try:
         listener = bind(config.host, config.port)
         host = f"[{config.host}]" if ":" in config.host else config.host
-        url = f"http://{host}:{listener.getsockname()[1]}"
+        url = f"{'http' if config.tls_certificate is None else 'https'}://{host}:{listener.getsockname()[1]}"
 
         def on_ready(gateway: "Gateway") -> None:
             typer.echo(_banner(url, gateway))

@@ -69,10 +69,15 @@ class Tokenizer:
         ids: list[int] = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
 
-    def decode(self, token_ids: Sequence[int]) -> str:
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Text of token ids, special tokens left out; bytes that are no UTF-8 become U+FFFD."""
-        text: str = self._backend.decode(token_ids, skip_special_tokens=True)
+        text: str = self._backend.decode(token_ids, skip_special_tokens=skip_special_tokens)
         return text
+
+    def tokens(self, token_ids: Sequence[int]) -> list[str]:
+        """Each token as the vocabulary spells it; empty for an id that it leaves out."""
+        tokens: list[str | None] = self._tokenizer.convert_ids_to_tokens(list(token_ids))
+        return [token or "" for token in tokens]
 
     def decoder(self, marks: Iterable[str]) -> Callable[[Sequence[int]], str]:
         """Like `decode`, but those of the marks that are special tokens are shown."""

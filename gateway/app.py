@@ -2,9 +2,10 @@
 
 from aiohttp import web
 
-from outrider.gateway import info, playground
+from outrider.gateway import info, openapi, playground, tokenization
 from outrider.gateway.chat import chat_completions
 from outrider.gateway.completions import completions
+from outrider.gateway.cors import allow_origin, answer_preflight
 from outrider.gateway.middleware import add_headers, answer_errors, authenticate, observe
 from outrider.gateway.schemas import audit_schema
 from outrider.gateway.state import GATEWAY, Gateway
@@ -16,6 +17,10 @@ ROUTES = {
     "/v1/schemas/audit": ("POST", audit_schema),
     "/v1/models": ("GET", info.models),
     "/v1/models/{model:.+}": ("GET", info.model),
+    "/tokenize": ("POST", tokenization.tokenize),
+    "/detokenize": ("POST", tokenization.detokenize),
+    "/version": ("GET", info.version),
+    "/openapi.json": ("GET", openapi.openapi),
     "/health": ("GET", info.health),
     "/ready": ("GET", info.ready),
     "/metrics": ("GET", info.metrics),
@@ -28,10 +33,11 @@ ROUTES = {
 def build_app(gateway: Gateway) -> web.Application:
     """The application of a gateway whose engine is connected."""
     app = web.Application(
-        middlewares=[observe, answer_errors, authenticate], client_max_size=gateway.config.max_body_bytes
+        middlewares=[observe, answer_preflight, answer_errors, authenticate],
+        client_max_size=gateway.config.max_body_bytes,
     )
     app[GATEWAY] = gateway
-    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.extend([add_headers, allow_origin])
     for path, (method, handler) in ROUTES.items():
         app.router.add_route(method, path, handler)
     return app

@@ -1,11 +1,15 @@
 """The gateway's configuration: frozen, checked once."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from outrider.gateway.limits import MAX_LIMIT
 from outrider.structured.tools.table import FORMATS
 from outrider.telemetry.options import TraceOptions
+
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?")  # as browsers write it
 
 FALLBACKS = ("open", "closed", "local")
 
@@ -37,6 +41,11 @@ class GatewayConfig:
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0  # a body that takes longer to arrive is given up
     stalled_reader_seconds: float = 60.0  # a client that reads nothing for so long is dropped
+    idle_seconds: float = 75.0  # a connection that sends no whole request head for so long is closed
+    max_connections: int = 4096  # at once; more are closed at once
+    cors_origin: Sequence[str] = ()  # sites whose pages may read answers
+    tls_certificate: Path | None = None  # PEM, with its chain
+    tls_key: Path | None = None
     drain_timeout: float = 10.0  # seconds that running requests may go on after a signal to stop
     stall_timeout: float = 60.0  # seconds; an engine that has requests and says nothing for so long is given up
     failover_timeout: float = 120.0  # seconds that a request that lost its engine waits for another
@@ -57,6 +66,7 @@ class GatewayConfig:
         for name in ("output_estimate", "queue_requests", "queue_tokens", "queue_seconds", "queue_aging_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        self._check_site()
         for name in ("drain_timeout", "failover_timeout"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be a number of seconds from 0 on, not {getattr(self, name)}")
@@ -64,3 +74,14 @@ class GatewayConfig:
             raise ValueError(f"stall_timeout must be a number of seconds above 0, not {self.stall_timeout}")
         if self.api_key is not None and not self.api_key:
             raise ValueError("api_key must not be empty")
+
+    def _check_site(self) -> None:
+        for name in ("max_body_bytes", "max_connections"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        for origin in self.cors_origin:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"cors_origin must be like https://example.com, in lower case, not {origin}")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            missing, given = ("tls_key", "tls_certificate") if self.tls_key is None else ("tls_certificate", "tls_key")
+            raise ValueError(f"{given} needs {missing} beside it")

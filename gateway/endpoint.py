@@ -16,11 +16,12 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from outrider.gateway.admission import admit, request_attributes
+from outrider.gateway.body import read_body
 from outrider.gateway.choices import Choices
 from outrider.gateway.content import content
 from outrider.gateway.deadline import HEADER as TIMEOUT_HEADER
 from outrider.gateway.deadline import deadline_of, until
-from outrider.gateway.errors import ApiError, draining, invalid, model_not_allowed, unknown_model
+from outrider.gateway.errors import ApiError, draining, model_not_allowed, unknown_model
 from outrider.gateway.generation import Piece, joined
 from outrider.gateway.limits import Cost
 from outrider.gateway.phases import admission
@@ -76,7 +77,7 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
     with contextlib.ExitStack() as stack:
         with admission(state.inference):
             check_gate(gateway)
-            parsed = parse_request(await read_body(request, gateway.config.body_seconds), endpoint.request_type)
+            parsed = parse_request(await read_body(request), endpoint.request_type)
             state.deadline = deadline_of(parsed.timeout, request.headers.get(TIMEOUT_HEADER), state.arrived)
             if not state.key.may_use(parsed.model):
                 raise model_not_allowed(parsed.model, state.key.models or ())
@@ -323,14 +324,3 @@ def check_gate(gateway: Gateway) -> None:
     """Draining, before anything is read."""
     if gateway.is_draining:
         raise draining("The server is shutting down: send the request again")
-
-
-async def read_body(request: web.Request, seconds: float) -> bytes:
-    """The whole body; ApiError when it does not come."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await request.read()
-    except web.RequestPayloadError as error:
-        raise invalid(f"The body cannot be read: {error}") from error
-    except TimeoutError as error:
-        raise ApiError(408, f"The body did not arrive within {seconds:g} s", code="request_timeout") from error

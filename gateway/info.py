@@ -1,11 +1,15 @@
 """The endpoints that tell of the server: models, health, readiness and metrics."""
 
+from importlib import metadata
+
 import msgspec
 from aiohttp import web
 
 from outrider.gateway.errors import draining, unavailable, unknown_model
-from outrider.gateway.responses import Model, ModelList
+from outrider.gateway.responses import Model, ModelList, Version
 from outrider.gateway.state import GATEWAY, REQUEST_STATE, Gateway
+
+SERVER_VERSION = metadata.version("outrider")
 
 
 async def models(request: web.Request) -> web.Response:
@@ -21,6 +25,11 @@ async def model(request: web.Request) -> web.Response:
     if name != gateway.model_name or not request[REQUEST_STATE].key.may_use(name):
         raise unknown_model(name)
     return _json(_model(gateway))
+
+
+async def version(request: web.Request) -> web.Response:  # noqa: ARG001, as handlers are called
+    """GET /version."""
+    return _json(Version(SERVER_VERSION))
 
 
 async def health(request: web.Request) -> web.Response:
@@ -47,7 +56,8 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 def _model(gateway: Gateway) -> Model:
-    return Model(gateway.model_name, gateway.started, gateway.engine.hello.max_model_len)
+    name = gateway.model_name
+    return Model(name, gateway.started, gateway.engine.hello.max_model_len, root=name)
 
 
 def _json(body: msgspec.Struct) -> web.Response:

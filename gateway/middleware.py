@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from outrider.gateway.body import body_too_large
 from outrider.gateway.errors import ApiError, server_failed
 from outrider.gateway.playground import EVENTS_PATH, FILE_PATHS
+from outrider.gateway.request_log import log_request
 from outrider.gateway.state import GATEWAY, REQUEST_STATE, RequestState
 from outrider.telemetry.names import CLIENT_DISCONNECTED, OTHER
 
@@ -19,7 +21,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 logger = logging.getLogger("outrider.gateway")
 
 # Probes, scrapes and the playground's files come often: they would bury the traces that matter.
-UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics", "/traces", EVENTS_PATH}) | FILE_PATHS
+UNTRACED_PATHS = FILE_PATHS | {"/health", "/ready", "/metrics", "/traces", "/version", "/openapi.json", EVENTS_PATH}
+
+SERVER_NAME = "outrider"  # instead of the libraries' names and versions
+
+GUARDED_PATHS = ("/v1/", "/tokenize", "/detokenize")  # beginnings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -51,11 +57,13 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     except (asyncio.CancelledError, ConnectionResetError) as error:
         gateway.metrics.count_client_disconnect()
         state.trace.end(200 if state.has_begun else None, CLIENT_DISCONNECTED)
+        log_request(request, route, 499, CLIENT_DISCONNECTED)
         # aiohttp logs a reset as a failure of ours, with its traceback, and takes a cancellation quietly.
         raise asyncio.CancelledError from error
     except BaseException:
         gateway.metrics.observe_request(route=route, status=500)
         state.trace.end(500, OTHER)
+        log_request(request, route, 500, OTHER)
         raise
     finally:
         gateway.metrics.http.end()
@@ -63,6 +71,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     seconds = None if request.path in UNTRACED_PATHS else time.monotonic() - state.arrived
     gateway.metrics.observe_request(route=route, status=response.status, seconds=seconds)
     state.trace.end(response.status, state.error_type)
+    log_request(request, route, response.status, state.error_type)
     return response
 
 
@@ -74,9 +83,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except ApiError as error:
         return _respond(request, error)
     except web.HTTPRequestEntityTooLarge:
-        limit = request.app[GATEWAY].config.max_body_bytes
-        message = f"The body is larger than the limit of {limit} bytes"
-        return _respond(request, ApiError(413, message, code="request_too_large"))
+        return _respond(request, body_too_large(request.app[GATEWAY].config.max_body_bytes))
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
         message = f"There is no {request.method} {request.path} here"
         return _respond(request, ApiError(error.status, message, code="unknown_url"))
@@ -95,8 +102,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Asks every /v1 request for a key, when there are any. Health and metrics stay open."""
-    if request.path.startswith("/v1/"):
+    """Asks for a key, when there are any, wherever the API is. Health and metrics stay open."""
+    if request.path.startswith(GUARDED_PATHS):
         request[REQUEST_STATE].key = request.app[GATEWAY].access.identify(request.headers.getall("Authorization", []))
     return await handler(request)
 
@@ -107,6 +114,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     if state is None:
         return
     response.headers["x-request-id"] = state.request_id
+    response.headers["Server"] = SERVER_NAME
     if state.trace.traceresponse is not None:
         response.headers["traceresponse"] = state.trace.traceresponse
     response.headers.update(state.headers)

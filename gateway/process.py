@@ -16,20 +16,21 @@ from outrider.engine.errors import LoadError
 from outrider.engine.protocol import EngineStats
 from outrider.engine.tokenizer import Tokenizer
 from outrider.gateway.access import Access
-from outrider.gateway.app import ROUTES, build_app
+from outrider.gateway.app import ROUTES
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.errors import draining
 from outrider.gateway.queue import open_queue
 from outrider.gateway.replica import EnginePlace, EngineStartError
 from outrider.gateway.replicas import Replicas
+from outrider.gateway.server import build_runner
 from outrider.gateway.state import Gateway, record_engine_end
+from outrider.gateway.tls import tls_context
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.metrics import Metrics
 from outrider.telemetry.options import profile_of_environment
 from outrider.telemetry.push import MetricPush
 from outrider.telemetry.tracing import Tracing
 
-KEEP_ALIVE_SECONDS = 75.0
 LAST_WORDS_SECONDS = 1.0  # for the final events of answers that were ended
 REPORT_SECONDS = 1.0  # between the engines' figures in metrics that are pushed
 
@@ -91,16 +92,10 @@ async def run_gateway(
         if not await _start(replicas, stop):
             return []  # told to stop while the engine was loading
         gateway = await stack.enter_async_context(_open_gateway(config, replicas, metrics, access))
-        runner = web.AppRunner(
-            build_app(gateway),
-            access_log=None,
-            handler_cancellation=True,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-            shutdown_timeout=LAST_WORDS_SECONDS,
-        )
+        runner = build_runner(gateway, LAST_WORDS_SECONDS)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, listener).start()
+        await web.SockSite(runner, listener, ssl_context=tls_context(config)).start()
         restarting = _restart_on_signal(replicas, config.drain_timeout)
         stack.push_async_callback(restarting.stop)
         if config.keys is not None or config.config is not None:  # else SIGHUP stops us, as other signals do

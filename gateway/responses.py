@@ -218,6 +218,14 @@ class Model(msgspec.Struct, frozen=True):
     max_model_len: int
     object: Literal["model"] = "model"
     owned_by: str = "outrider"
+    root: str | None = None
+    parent: str | None = None
+
+
+class Version(msgspec.Struct, frozen=True):
+    """The server's own version."""
+
+    version: str
 
 
 class ModelList(msgspec.Struct, frozen=True):

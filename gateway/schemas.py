@@ -5,7 +5,8 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 
-from outrider.gateway.endpoint import check_gate, read_body
+from outrider.gateway.body import read_body
+from outrider.gateway.endpoint import check_gate
 from outrider.gateway.errors import ApiError, unavailable
 from outrider.gateway.limits import Cost
 from outrider.gateway.requests import parse_request
@@ -42,7 +43,7 @@ async def audit_schema(request: web.Request) -> web.Response:
 
 async def _audited(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    parsed = parse_request(await read_body(request, gateway.config.body_seconds), AuditRequest)
+    parsed = parse_request(await read_body(request), AuditRequest)
     try:
         audited = await gateway.checker.audit(Constraint("json_schema", parsed.schema).text)
     except WorkerError as error:

@@ -46,6 +46,10 @@ def check(tmp_path, text: str, *arguments: str, env: dict[str, str] | None = Non
             "[model_limits.m]\n# none\ntokens = 5",
             "FILE:3: model_limits.m.tokens: there is no such limit: there are requests_per_minute",
         ),
+        ('cors_origin = ["https://a.example", "*"]', "FILE:1: cors_origin must be like https://example.com"),
+        ('port = 1\ntls_certificate = "/nowhere"\ntls_key = "/k"', "FILE:2: tls_certificate /nowhere cannot be read"),
+        ("max_body_bytes = -1", "FILE:1: max_body_bytes must be positive, not -1"),
+        ('log_format = "xml"', "FILE:1: log_format: invalid enum value 'xml'"),
         ("model_limits.m = 5", "FILE:1: model_limits.m: expected `object`, got `int`"),
     ],
 )

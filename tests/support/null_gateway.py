@@ -20,11 +20,12 @@ from outrider.engine.null import NullCore
 from outrider.engine.tokenizer import Tokenizer
 from outrider.engine.transport import EngineServer
 from outrider.gateway.access import Access
-from outrider.gateway.app import ROUTES, build_app
+from outrider.gateway.app import ROUTES
 from outrider.gateway.config import GatewayConfig
 from outrider.gateway.queue import open_queue
 from outrider.gateway.replica import EnginePlace
 from outrider.gateway.replicas import Replicas
+from outrider.gateway.server import build_runner
 from outrider.gateway.state import Gateway, record_engine_end
 from outrider.structured.constraint import CompiledGrammar, Constraint
 from outrider.telemetry.metrics import Metrics
@@ -155,7 +156,7 @@ async def null_gateway(
             access=Access(config),
             queue=open_queue(config, lambda: replicas.num_answers_at_once, metrics.queue),
         )
-        runner = web.AppRunner(build_app(gateway), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        runner = build_runner(gateway, 1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
