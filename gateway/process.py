@@ -45,12 +45,15 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         StartError: the address cannot be used.
     """
+    listener: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except (OSError, UnicodeError) as error:
+        if listener is not None:
+            listener.close()
         in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         reason = "the port is in use, choose another with --port" if in_use else error
         raise StartError(f"cannot listen on {host}:{port}: {reason}") from error
