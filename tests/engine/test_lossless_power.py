@@ -76,7 +76,7 @@ def take_siblings_for_history(monkeypatch) -> None:
 
 def keep_grammar_at_draft(monkeypatch) -> None:
     """The grammar is not taken back behind the walk along a draft."""
-    monkeypatch.setattr(grammar._Matcher, "rollback", lambda matcher, count: None)
+    monkeypatch.setattr(grammar.XgrammarGrammar, "rollback", lambda matcher, count: None)
 
 
 def mask_nodes_as_their_parents(monkeypatch) -> None:
