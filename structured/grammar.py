@@ -13,7 +13,7 @@ import torch
 import xgrammar
 
 from outrider.structured.constraint import CompiledGrammar
-from outrider.structured.errors import GrammarError
+from outrider.structured.errors import DeadEndError, GrammarError
 from outrider.structured.guidance import GuidanceGrammar, Vocabulary
 from outrider.structured.mask import row_of
 from outrider.structured.packing import GUIDANCE, unpack, unpack_guidance
@@ -127,7 +127,7 @@ class XgrammarGrammar:
         if not self._matcher.fill_next_token_bitmask(bitmask, row):
             return False
         if not bitmask[row].any():
-            raise GrammarError("no token of the vocabulary can follow in this grammar")
+            raise DeadEndError("no token of the vocabulary can follow in this grammar")
         return True
 
     def accept(self, token_id: int) -> bool:
