@@ -7,7 +7,7 @@ FOLDERS = cli demo engine gateway kernels loadtest speculative structured teleme
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: serve test check format equality schema-suite soak demo-model clean
+.PHONY: serve test check format equality schema-suite constrained soak demo-model clean
 
 serve: .venv/serve.stamp
 	@exec $(BIN)/outrider serve --host $(HOST) --port $(PORT) --trace-file traces.jsonl $(ARGS)
@@ -31,6 +31,10 @@ equality: .venv/test.stamp
 # The official JSON Schema test suite through audit, compile, grammar and validator. OUTRIDER_SCHEMA_SUITE says where it lies.
 schema-suite: .venv/test.stamp
 	$(BIN)/python -P tests/support/schema_suite.py $(ARGS)
+
+# A thousand constrained answers at temperature 1 with every speculation, judged by the jsonschema package: some minutes.
+constrained: .venv/test.stamp
+	$(BIN)/python -P tests/support/constrained.py $(ARGS)
 
 # Half an hour of load with clients that leave: every block is free in the end, and no memory is lost.
 soak: .venv/test.stamp
