@@ -7,7 +7,7 @@ FOLDERS = cli demo engine gateway kernels loadtest speculative structured teleme
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: serve test check format equality schema-suite constrained soak demo-model clean
+.PHONY: serve test check format equality schema-suite constrained phoenix soak demo-model clean
 
 serve: .venv/serve.stamp
 	@exec $(BIN)/outrider serve --host $(HOST) --port $(PORT) --trace-file traces.jsonl $(ARGS)
@@ -27,6 +27,15 @@ format: .venv/test.stamp
 # Thousands of answers of every kind, with every speculation, beside the plain ones: a minute or two.
 equality: .venv/test.stamp
 	OUTRIDER_EQUALITY_ROUNDS=4 $(BIN)/pytest tests/engine/test_lossless.py tests/engine/test_lossless_power.py tests/engine/test_guesses.py $(ARGS)
+
+# Requests of every kind, read back from a real backend: Arize Phoenix in an environment of its own (850 MB, two minutes).
+phoenix: .venv/test.stamp build/phoenix/stamp
+	OUTRIDER_PHOENIX=$(CURDIR)/build/phoenix/bin/python $(BIN)/pytest tests/backends $(ARGS)
+
+build/phoenix/stamp:
+	@$(PYTHON) -m venv build/phoenix
+	@build/phoenix/bin/python -m pip --disable-pip-version-check install -qq --progress-bar off arize-phoenix==20.26.1
+	@touch $@
 
 # The official JSON Schema test suite through audit, compile, grammar and validator. OUTRIDER_SCHEMA_SUITE says where it lies.
 schema-suite: .venv/test.stamp

@@ -29,13 +29,17 @@ def engine(
     eagle: options.Eagle = None,
     medusa: options.Medusa = None,
     suffix_sharing: options.SuffixSharing = False,
+    null: Annotated[
+        bool, typer.Option("--null", help="Load no weights and answer at once, with random words: to measure the rest.")
+    ] = False,
+    null_step: Annotated[float, typer.Option(min=0.0, help="How long a step of --null takes, in milliseconds.")] = 0.0,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start an engine alone; `outrider gateway` connects to it."""
     options.wait_passively()
     from outrider.engine.config import EngineConfig
     from outrider.engine.errors import LoadError
-    from outrider.engine.process import exit_when_parent_ends, listen_on, run_engine
+    from outrider.engine.process import exit_when_parent_ends, listen_on, run_core, run_engine
     from outrider.telemetry.logs import configure_logging
 
     if exit_with_parent:
@@ -43,6 +47,12 @@ def engine(
     draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     configure_logging("info", "text")
     try:
+        if null:
+            from outrider.engine.null import NullCore
+
+            folder = options.demo_if_none(model)
+            run_core(NullCore(folder, step_seconds=null_step / 1000, max_model_len=max_model_len), listen_on(listen))
+            return
         config = EngineConfig(
             model=options.demo_if_none(model),
             revision=revision,

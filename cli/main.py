@@ -10,21 +10,27 @@ from outrider.cli.bench import bench
 from outrider.cli.doctor import doctor
 from outrider.cli.engine import engine
 from outrider.cli.evaluate import evaluate
+from outrider.cli.gateway_bench import gateway as bench_gateway
+from outrider.cli.keys import keys
 from outrider.cli.loadtest import app as loadtest
 from outrider.cli.loadtest_crossover import compare, crossover
 from outrider.cli.serve import gateway, serve
 from outrider.cli.speculation import speculation
 from outrider.cli.train import train
 
+FROM_ENVIRONMENT = {"auto_envvar_prefix": "OUTRIDER"}  # each option also as OUTRIDER_ and its name
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.command()(serve)
-app.command()(gateway)
+app.command(context_settings=FROM_ENVIRONMENT)(serve)
+app.command(context_settings=FROM_ENVIRONMENT)(gateway)
 app.command()(engine)
 app.command()(doctor)
 app.command()(audit)
 bench.command()(speculation)
+bench.command("gateway")(bench_gateway)
 train.command()(evaluate)
 app.add_typer(bench, name="bench")
+app.add_typer(keys, name="keys")
 app.add_typer(train, name="train")
 loadtest.command()(compare)
 loadtest.command()(crossover)

@@ -1,29 +1,53 @@
 """`outrider serve`: gateway and engine, the whole server. `outrider gateway`: the HTTP half alone."""
 
+# ruff: noqa: ARG001, options of the gateway are read from the context by their names
+
 import json
 import resource
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outrider.cli import options
+from outrider.cli import options, telemetry_options
+from outrider.cli.config_file import ConfigFile, place
 from outrider.engine.config import DEFAULT_SPECULATION
 
 if TYPE_CHECKING:
     from outrider.gateway.config import GatewayConfig
+    from outrider.gateway.replica import EnginePlace
     from outrider.gateway.state import Gateway
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
 ServedModelName = Annotated[str | None, typer.Option(help="The model's name for clients; the folder's name.")]
-ApiKey = Annotated[str | None, typer.Option(envvar="OUTRIDER_API_KEY", help="Key that clients must send.")]
+ApiKey = Annotated[str | None, typer.Option(help="One key that clients may send, besides those of --keys.")]
 RequestsPerMinute = Annotated[int | None, typer.Option(help="Limit for all clients together.")]
+DrainTimeout = Annotated[float, typer.Option(help="Seconds that running requests may go on after a signal to stop.")]
+StallTimeout = Annotated[float, typer.Option(help="Seconds without a sign of life after which a busy engine is lost.")]
+FailoverTimeout = Annotated[float, typer.Option(help="Seconds that a request that lost its engine waits for another.")]
+Keys = Annotated[Path | None, typer.Option(metavar="FILE", help="Key file, as `outrider keys` makes it.")]
+AllowAnonymous = Annotated[
+    bool, typer.Option("--allow-anonymous", help="Serve other machines although there is no key.")
+]
+LimitsPlace = Annotated[
+    str,
+    typer.Option("--limits", help="Where limits are counted: memory, or redis://... for several gateways together."),
+]
+LimitsFallback = Annotated[
+    str, typer.Option(help="While Redis is lost: open lets all pass, closed none, local counts in each gateway.")
+]
+OutputEstimate = Annotated[int, typer.Option(help="Tokens that an answer takes of limits until it is counted.")]
+QueueRequests = Annotated[int, typer.Option(help="Most requests that wait.")]
+QueueTokens = Annotated[int, typer.Option(help="Most prompt tokens of requests that wait.")]
+QueueSeconds = Annotated[float, typer.Option(help="Longest wait.")]
+QueueAgingSeconds = Annotated[float, typer.Option(help="So long a wait counts as one priority better.")]
+CheckConfig = Annotated[bool, typer.Option("--check-config", help="Check the configuration and end.")]
 GrammarCompileBudget = Annotated[
     float,
     typer.Option(min=0, help="Milliseconds that xgrammar may be expected to take for a grammar; else llguidance."),
 ]
-TraceFile = Annotated[Path | None, typer.Option(help="Append each span to this file, one JSON object a line.")]
 ToolFormat = Annotated[
     str, typer.Option(help="How the model writes tool calls: auto (by its chat template) or a name.")
 ]
@@ -44,13 +68,20 @@ EXAMPLE_SCHEMA = {
 
 
 def serve(
+    context: typer.Context,
     model: options.Model = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     served_model_name: ServedModelName = None,
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
-    trace_file: TraceFile = None,
+    trace_file: telemetry_options.TraceFile = None,
+    trace_context: telemetry_options.TraceContext = "trust",
+    trace_share: telemetry_options.TraceShare = 1.0,
+    trace_slow: telemetry_options.TraceSlow = 10.0,
+    recent_traces: telemetry_options.RecentTraces = 100,
+    genai_names: telemetry_options.GenAiNames = "v1.41",
+    metrics_compat: telemetry_options.MetricsCompat = None,
     grammar_compile_budget: GrammarCompileBudget = 20.0,
     tool_format: ToolFormat = "auto",
     reasoning: Reasoning = None,
@@ -72,19 +103,32 @@ def serve(
     eagle: options.Eagle = None,
     medusa: options.Medusa = None,
     suffix_sharing: options.SuffixSharing = False,
+    config: ConfigFile = None,
+    keys: Keys = None,
+    allow_anonymous: AllowAnonymous = False,
+    limits: LimitsPlace = "memory",
+    limits_fallback: LimitsFallback = "local",
+    output_estimate: OutputEstimate = 256,
+    queue_requests: QueueRequests = 1024,
+    queue_tokens: QueueTokens = 2**20,
+    queue_seconds: QueueSeconds = 60.0,
+    queue_aging_seconds: QueueAgingSeconds = 10.0,
+    replicas: Annotated[int, typer.Option(min=1, help="Engines to start, each with a copy of the model.")] = 1,
+    drain_timeout: DrainTimeout = 10.0,
+    stall_timeout: StallTimeout = 60.0,
+    failover_timeout: FailoverTimeout = 120.0,
+    check_config: CheckConfig = False,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
     """Serve a model over HTTP, the embedded demo model when none is named."""
-    config = _gateway_config(
-        host,
-        port,
-        served_model_name or (DEMO_NAME if model is None else None),
-        api_key,
-        requests_per_minute,
-        trace_file,
-        grammar_compile_budget,
-        tool_format,
-        reasoning,
+    from outrider.gateway.replica import EnginePlace
+
+    settings = _gateway_config(
+        context,
+        served_model_name=served_model_name or (DEMO_NAME if model is None else None),
+        grammar_compile_seconds=grammar_compile_budget / 1000,
+        tool_format=None if tool_format == "auto" else tool_format,
+        traces=telemetry_options.trace_options(context),
     )
     draft, eagle, medusa = options.with_demo_speculators(model, draft, eagle, medusa)
     arguments = [
@@ -108,82 +152,94 @@ def serve(
         *([] if eagle is None else [f"--eagle={eagle}"]),
         *([] if medusa is None else [f"--medusa={medusa}"]),
     ]
-    _run(config, log_level, engine_arguments=arguments)
+    _run(settings, log_level, check_config, [EnginePlace(tuple(arguments))] * replicas)
 
 
 def gateway(
-    engine: Annotated[str, typer.Option(help="Where the engine listens: unix:/path.")],
+    context: typer.Context,
+    engine: Annotated[list[str], typer.Option(help="Where an engine listens: unix:/path. Repeat for several.")],
     host: Host = "127.0.0.1",
     port: Port = 8000,
     served_model_name: ServedModelName = None,
     api_key: ApiKey = None,
     requests_per_minute: RequestsPerMinute = None,
-    trace_file: TraceFile = None,
+    trace_file: telemetry_options.TraceFile = None,
+    trace_context: telemetry_options.TraceContext = "trust",
+    trace_share: telemetry_options.TraceShare = 1.0,
+    trace_slow: telemetry_options.TraceSlow = 10.0,
+    recent_traces: telemetry_options.RecentTraces = 100,
+    genai_names: telemetry_options.GenAiNames = "v1.41",
+    metrics_compat: telemetry_options.MetricsCompat = None,
+    config: ConfigFile = None,
+    keys: Keys = None,
+    allow_anonymous: AllowAnonymous = False,
+    limits: LimitsPlace = "memory",
+    limits_fallback: LimitsFallback = "local",
+    output_estimate: OutputEstimate = 256,
+    queue_requests: QueueRequests = 1024,
+    queue_tokens: QueueTokens = 2**20,
+    queue_seconds: QueueSeconds = 60.0,
+    queue_aging_seconds: QueueAgingSeconds = 10.0,
+    drain_timeout: DrainTimeout = 10.0,
+    stall_timeout: StallTimeout = 60.0,
+    failover_timeout: FailoverTimeout = 120.0,
+    check_config: CheckConfig = False,
     grammar_compile_budget: GrammarCompileBudget = 20.0,
     tool_format: ToolFormat = "auto",
     reasoning: Reasoning = None,
     log_level: LogLevel = options.LogLevel.WARNING,
 ) -> None:
-    """Serve HTTP for an engine that runs already."""
-    if not engine.startswith("unix:"):
-        options.fail(f"--engine {engine} is not an address: write unix:/path")
-    config = _gateway_config(
-        host,
-        port,
-        served_model_name,
-        api_key,
-        requests_per_minute,
-        trace_file,
-        grammar_compile_budget,
-        tool_format,
-        reasoning,
+    """Serve HTTP for engines that run already."""
+    from outrider.gateway.replica import EnginePlace
+
+    for address in engine:
+        if not address.startswith("unix:"):
+            options.fail(f"--engine {address} is not an address: write unix:/path")
+        if engine.count(address) > 1:
+            options.fail(f"--engine {address} is given twice: name each engine once")
+    settings = _gateway_config(
+        context,
+        grammar_compile_seconds=grammar_compile_budget / 1000,
+        tool_format=None if tool_format == "auto" else tool_format,
+        traces=telemetry_options.trace_options(context),
     )
-    _run(config, log_level, engine_path=engine.removeprefix("unix:"))
+    places = [EnginePlace(path=address.removeprefix("unix:")) for address in engine]
+    _run(settings, log_level, check_config, places)
 
 
-def _gateway_config(
-    host: str,
-    port: int,
-    model_name: str | None,
-    api_key: str | None,
-    requests_per_minute: int | None,
-    trace_file: Path | None,
-    grammar_compile_budget: float,
-    tool_format: str,
-    reasoning: bool | None,
-) -> "GatewayConfig":
+def _gateway_config(context: typer.Context, **others: Any) -> "GatewayConfig":
+    """From the options of the command that the gateway's configuration has too, and others."""
     from outrider.gateway.config import GatewayConfig
 
+    names = {field.name for field in fields(GatewayConfig)}
     try:
-        return GatewayConfig(
-            host,
-            port,
-            model_name,
-            api_key,
-            requests_per_minute,
-            trace_file,
-            grammar_compile_seconds=grammar_compile_budget / 1000,
-            tool_format=None if tool_format == "auto" else tool_format,
-            reasoning=reasoning,
-        )
+        return GatewayConfig(**{name: value for name, value in context.params.items() if name in names} | others)
     except ValueError as error:
-        options.fail(str(error))
+        options.fail(f"{place(context, str(error).split()[0])}{error}")
 
 
 def _run(
     config: "GatewayConfig",
     log_level: options.LogLevel,
-    *,
-    engine_arguments: list[str] | None = None,
-    engine_path: str = "",
+    check_config: bool,
+    engines: "list[EnginePlace]",
 ) -> None:
     import uvloop
 
+    from outrider.gateway.access import Access
     from outrider.gateway.process import StartError, bind, run_gateway
+    from outrider.gateway.toml_file import ConfigError
     from outrider.telemetry.logs import configure_logging
 
     configure_logging(log_level, "text")
 
+    try:
+        access = Access(config)
+    except ConfigError as error:
+        options.fail(str(error))
+    if check_config:
+        typer.echo("The configuration is good")
+        return
     try:
         listener = bind(config.host, config.port)
         host = f"[{config.host}]" if ":" in config.host else config.host
@@ -192,26 +248,25 @@ def _run(
         def on_ready(gateway: "Gateway") -> None:
             typer.echo(_banner(url, gateway))
 
-        stats = uvloop.run(
-            run_gateway(config, listener, engine_arguments=engine_arguments, engine_path=engine_path, on_ready=on_ready)
-        )
+        stats = uvloop.run(run_gateway(config, listener, access, engines=engines, on_ready=on_ready))
     except StartError as error:
         if str(error):
             options.fail(str(error))
         raise typer.Exit(1) from error
-    if stats is not None:
+    if stats:
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        typer.echo(f"Stopped. Peak memory: gateway {own:.0f} MiB, engine {stats.peak_resident_bytes / 2**20:.0f} MiB")
+        theirs = ", ".join(f"engine {one.peak_resident_bytes / 2**20:.0f} MiB" for one in stats)
+        typer.echo(f"Stopped. Peak memory: gateway {own:.0f} MiB, {theirs}")
 
 
 def _banner(url: str, gateway: "Gateway") -> str:
-    key = " -H 'Authorization: Bearer <key>'" if gateway.config.api_key is not None else ""
+    key = " -H 'Authorization: Bearer <key>'" if gateway.access.needs_key else ""
     body = {
         "model": gateway.model_name,
         "messages": [{"role": "user", "content": EXAMPLE_TEXT}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": EXAMPLE_SCHEMA}},
     }
-    traces = f"\nTraces:   {gateway.config.trace_file}" if gateway.config.trace_file is not None else ""
+    traces = f"\nTraces:   {gateway.config.traces.trace_file}" if gateway.config.traces.trace_file is not None else ""
     return f"""
 Outrider serves `{gateway.model_name}` at {url}/v1{traces}
 Try it:

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from outrider.engine.protocol import OFF, PREDICTION
-from outrider.speculative.tree import MAX_NODES
+from outrider.speculative.limits import MAX_NODES
 
 BLOCK_SIZE = 32
 
@@ -84,7 +84,13 @@ class EngineConfig:
 
 
 def default_num_threads(num_parameters: int) -> int:
-    """The processors this process may use; one for a small model, whose threads would wait longer than they work."""
+    """The processors this process may use, and one for a small model, whose threads would wait longer than they work.
+
+    Where other programs need the machine too, OMP_NUM_THREADS bounds it, as it does for torch.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
     if num_parameters < SMALL_MODEL_PARAMETERS:
         return 1
+    if given.isdigit() and int(given) > 0:
+        return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -121,6 +121,7 @@ class EngineCore:
         self._num_steps = 0
         self._token_origins: Counter[str] = Counter()
         self._step_seconds = 0.0
+        self._mask_seconds = 0.0
 
     def hello(self) -> Hello:
         """What a gateway must know of this engine."""
@@ -133,6 +134,7 @@ class EngineCore:
             speculation_methods=self.speculation_methods,
             speculation_max_tokens=self.config.speculation_max_tokens,
             default_speculation=self.config.default_speculation,
+            max_num_seqs=self.config.max_num_seqs,
         )
 
     @property
@@ -159,17 +161,21 @@ class EngineCore:
         )
         if submit.request_id in self._sequences:
             raise RequestError(f"a request `{submit.request_id}` is already running")
+        arrived = time.monotonic()
         self._sequences[submit.request_id] = sequence = Sequence(
             request_id=submit.request_id,
             token_ids=[*submit.prompt_ids, *submit.output_ids],
             num_prompt_tokens=len(submit.prompt_ids),
             params=submit.params,
             speculation=submit.speculation,
-            arrived=time.monotonic(),
+            arrived=arrived,
             grammar=self._matcher(submit),
             priority=submit.priority,
             cache_salt=submit.cache_salt,
             token_origins=submit.token_origins,
+            trace_id=submit.trace_id,
+            waiting_since=arrived,
+            num_waiting=len(self.scheduler.waiting),
         )
         self.scheduler.add(sequence)
 
@@ -182,24 +188,23 @@ class EngineCore:
         figures = sequence.figures(time.monotonic())
         return TokenDelta(request_id, [], finish_reason=FinishReason.ABORT, figures=figures)
 
-    def abort_all(self) -> list[str]:
-        """Ends every request and returns their ids."""
-        request_ids = list(self._sequences)
-        for request_id in request_ids:
-            self.abort(request_id)
-        return request_ids
+    def abort_all(self) -> list[TokenDelta]:
+        """Ends every request and returns their last deltas."""
+        return [delta for request_id in list(self._sequences) if (delta := self.abort(request_id)) is not None]
 
     @torch.inference_mode()
     def step(self) -> list[TokenDelta]:
         """Computes one step and returns what it gave each request."""
         started = time.monotonic()
         ended = self._end_late(started)
-        rows = self.scheduler.schedule()
+        rows = self._schedule(started)
         if not rows:
             return ended
         ending = [row for row in rows if row.reaches_end]
         self._drafting.fill(ending, sum(row.num_tokens for row in rows))
+        before_masks = time.monotonic()
         masks = fill_masks(ending, self.vocab_size)
+        self._mask_seconds += time.monotonic() - before_masks
         output = self._runner.run(rows)
         prompt_logprobs(rows, output.prompt_logits)
         drawn = draw(self._sampler, ending, output.logits, masks)
@@ -230,7 +235,24 @@ class EngineCore:
             token_origins=dict(self._token_origins),
             resident_bytes=resident_bytes(),
             peak_resident_bytes=peak_resident_bytes(),
+            total_mask_seconds=self._mask_seconds,
         )
+
+    def check_integrity(self) -> None:
+        """Asserts that no block is lost and that every request's records agree."""
+        self.scheduler.check_integrity()
+
+    def _schedule(self, now: float) -> list[StepRow]:
+        """The step's rows; notes who waits from now on, and who no longer does."""
+        num_preemptions = self.scheduler.num_preemptions
+        rows = self.scheduler.schedule()
+        if self.scheduler.num_preemptions != num_preemptions:
+            for sequence in self.scheduler.waiting:
+                if sequence.waiting_since is None:
+                    sequence.waiting_since = now
+        for row in rows:
+            row.sequence.end_wait(now)
+        return rows
 
     def _end_late(self, now: float) -> list[TokenDelta]:
         """Ends the requests whose time is over, with what they have, and frees what they held before the step."""
@@ -265,6 +287,7 @@ class EngineCore:
         for row in rows:
             sequence = row.sequence
             sequence.num_steps += 1
+            sequence.num_chunks += sequence.first_token is None
             if sequence.first_scheduled is None:
                 sequence.first_scheduled = started
             sequence.num_computed += row.num_tokens
@@ -280,7 +303,7 @@ class EngineCore:
         try:
             outcome = settle(row, drawn, self.eos_token_ids)
         except Exception:  # the boundary of one request: the others' tokens are not lost
-            logger.exception("request %s cannot be committed", row.sequence.request_id)
+            logger.exception("request %s cannot be committed", row.sequence.request_id, extra=_trace(row.sequence))
             return Outcome(row, problem="the engine failed on this request")
         self._drafting.count(row, outcome.accepted, outcome.token_ids)
         self._token_origins.update(outcome.origins)
@@ -290,15 +313,17 @@ class EngineCore:
         """Lets others share what is computed, and ends a request that has a reason to."""
         sequence, now = outcome.row.sequence, time.monotonic()
         if outcome.problem is not None:
-            logger.warning("request %s failed: %s", sequence.request_id, outcome.problem)
+            logger.warning("request %s failed: %s", sequence.request_id, outcome.problem, extra=_trace(sequence))
             reason: FinishReason | None = FinishReason.ERROR
         else:
             self.scheduler.publish(sequence)
             reason = outcome.reason
         of_prompt: list[TokenLogprobs] = []
-        if sequence.first_token is None and outcome.problem is None:
-            sequence.first_token = now
+        is_first = sequence.first_token is None and outcome.problem is None
+        if is_first:
             of_prompt = sequence.prompt_logprobs
+        if outcome.problem is None:
+            sequence.note_tokens(now)
         if reason is not None:
             self._forget(sequence)
         return TokenDelta(
@@ -308,7 +333,7 @@ class EngineCore:
             of_prompt,
             finish_reason=reason,
             error=outcome.problem,
-            figures=None if reason is None else sequence.figures(now),
+            figures=sequence.figures(now) if is_first or reason is not None else None,
             origins=outcome.origins if sequence.token_origins else [],
         )
 
@@ -316,6 +341,11 @@ class EngineCore:
         self.scheduler.finish(sequence)
         del self._sequences[sequence.request_id]
         self._drafting.forget(sequence.request_id)
+
+
+def _trace(sequence: Sequence) -> dict[str, str]:
+    """What a log line says of the request's trace."""
+    return {"trace_id": sequence.trace_id} if sequence.trace_id else {}
 
 
 def _grammar_loader(folder: str, vocab_size: int, stop_token_ids: tuple[int, ...]) -> GrammarLoader | None:

@@ -19,8 +19,9 @@ from outrider.engine.scheduler import StepRow
 from outrider.engine.sequence import Sequence
 from outrider.speculative.controller import Batch, Candidate, Controller
 from outrider.speculative.costs import Costs
+from outrider.speculative.limits import MAX_NODES
 from outrider.speculative.proposer import Draft, DraftCounts, DraftRequest, Features, Observer, Proposer
-from outrider.speculative.tree import MAX_NODES, TokenTree, chain, is_sound, merge
+from outrider.speculative.tree import TokenTree, chain, is_sound, merge
 
 logger = logging.getLogger("outrider.engine")
 

@@ -1,4 +1,4 @@
-"""Runs an `EngineCore` on a thread of its own. That thread alone touches the core and torch.
+"""Runs an engine's core on a thread of its own. That thread alone touches the core and torch.
 
 Commands come in through a queue; results go out, once per step, through a callback that runs on the step thread.
 """
@@ -7,13 +7,56 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
-from outrider.engine.core import EngineCore
+import msgspec
+
 from outrider.engine.errors import MissingGrammarError, RequestError
-from outrider.engine.protocol import Abort, FinishReason, StepOutputs, Submit, TokenDelta
+from outrider.engine.protocol import (
+    Abort,
+    EngineStats,
+    FinishReason,
+    Hello,
+    LoadGrammar,
+    StepOutputs,
+    Submit,
+    TokenDelta,
+)
 from outrider.structured.errors import StructuredError
 
 logger = logging.getLogger("outrider.engine")
+
+
+class Core(Protocol):
+    """What is run: `EngineCore`, or `NullCore` in its place."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` would compute anything."""
+
+    def hello(self) -> Hello:
+        """What a gateway must know of this engine."""
+
+    def load_grammar(self, message: LoadGrammar) -> None:
+        """Takes in a compiled grammar; from any thread."""
+
+    def add(self, submit: Submit) -> None:
+        """Queues a request; RequestError if it can never be served."""
+
+    def abort(self, request_id: str) -> TokenDelta | None:
+        """Ends a request; None for an unknown one."""
+
+    def abort_all(self) -> list[TokenDelta]:
+        """Ends every request and returns their last deltas."""
+
+    def step(self) -> list[TokenDelta]:
+        """Computes one step and returns what it gave each request."""
+
+    def stats(self) -> EngineStats:
+        """The state after the last step."""
+
+    def check_integrity(self) -> None:
+        """Asserts, when there is no work, that nothing was lost."""
 
 
 class EngineHost:
@@ -22,7 +65,7 @@ class EngineHost:
     Both callbacks run on the step thread: `publish` once per step, `on_end` when the loop has ended for any reason.
     """
 
-    def __init__(self, core: EngineCore, publish: Callable[[StepOutputs], None], on_end: Callable[[], None]) -> None:
+    def __init__(self, core: Core, publish: Callable[[StepOutputs], None], on_end: Callable[[], None]) -> None:
         self._core = core
         self._publish = publish
         self._on_end = on_end
@@ -62,7 +105,7 @@ class EngineHost:
             if self._core.has_work:
                 deltas += self._step()
             else:
-                self._core.scheduler.check_integrity()
+                self._core.check_integrity()
             self._publish(StepOutputs(deltas, self._core.stats()))
 
     def _take(self) -> list[Submit | Abort | None]:
@@ -103,6 +146,6 @@ class EngineHost:
             logger.exception("a step failed; its requests end with an error")
             problem = "the engine failed in the middle of the request"
             return [
-                TokenDelta(request_id, [], finish_reason=FinishReason.ERROR, error=problem)
-                for request_id in self._core.abort_all()
+                msgspec.structs.replace(delta, finish_reason=FinishReason.ERROR, error=problem, is_engine_fault=True)
+                for delta in self._core.abort_all()
             ]

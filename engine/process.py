@@ -13,8 +13,8 @@ from pathlib import Path
 import uvloop
 
 from outrider.engine.config import EngineConfig
-from outrider.engine.core import EngineCore
 from outrider.engine.errors import LoadError
+from outrider.engine.host import Core
 from outrider.engine.transport import EngineServer
 
 logger = logging.getLogger("outrider.engine")
@@ -26,6 +26,8 @@ def run_engine(config: EngineConfig, listener: socket.socket) -> None:
     Raises:
         LoadError: the model cannot be served.
     """
+    from outrider.engine.core import EngineCore  # noqa: PLC0415, a null engine does without torch
+
     # The step thread holds the interpreter for long: without this the socket waits up to 5 ms for its turn.
     sys.setswitchinterval(0.001)
     core = EngineCore(config)
@@ -40,6 +42,15 @@ def run_engine(config: EngineConfig, listener: socket.socket) -> None:
     )
     if config.speculators:
         logger.info("speculators: %s", ", ".join(f"{name} from {path}" for name, path in config.speculators.items()))
+    run_core(core, listener)
+
+
+def run_core(core: Core, listener: socket.socket) -> None:
+    """Serves any core until SIGTERM or SIGINT.
+
+    Raises:
+        LoadError: its step loop broke.
+    """
     uvloop.run(_serve(core, listener))
 
 
@@ -81,7 +92,7 @@ def exit_when_parent_ends() -> None:
     threading.Thread(target=watch, name="outrider-parent", daemon=True).start()
 
 
-async def _serve(core: EngineCore, listener: socket.socket) -> None:
+async def _serve(core: Core, listener: socket.socket) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -79,6 +79,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     priority: int = 0  # lower values first
     cache_salt: str = ""  # requests share cached prefixes with those of the same salt alone
     token_origins: bool = False  # whether deltas tell where their tokens come from
+    trace_id: str = ""  # of the request's trace, for the engine's own log lines
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
@@ -112,6 +113,12 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     speculation_methods: tuple[str, ...]
     speculation_max_tokens: int
     default_speculation: tuple[str, ...]  # of requests that say nothing: methods, or `off` or `auto` alone
+    max_num_seqs: int = 64  # that share a step
+
+    @property
+    def num_answers_at_once(self) -> int:
+        """How many to send at a time: all that share a step, and a few that begin as soon as one of them ends."""
+        return self.max_num_seqs + max(1, self.max_num_seqs // 8)
 
     def given(self, asked: float | None, name: str, neutral: float) -> float:
         """What a request says, else what the checkpoint says, else what changes nothing."""
@@ -188,8 +195,16 @@ class SpeculationFigures(msgspec.Struct, frozen=True):
     num_dropped: int = 0  # drafts that were not used: the proposer failed, or offered no tree of tokens
 
 
+class TokenGaps(msgspec.Struct, frozen=True):
+    """Seconds between one step that gave a request tokens and the next such step; a step may give several."""
+
+    median: float
+    percentile_99: float
+    longest: float
+
+
 class RequestFigures(msgspec.Struct, frozen=True):
-    """Where the time of a finished request went; monotonic seconds spent between its marks."""
+    """Where the time of a request went; monotonic seconds spent between its marks."""
 
     queue_seconds: float  # arrival at the engine to its first step
     prefill_seconds: float  # first step to first token
@@ -199,6 +214,12 @@ class RequestFigures(msgspec.Struct, frozen=True):
     num_cached_tokens: int = 0  # of the prompt, whose KV was there when the request started
     speculation: list[SpeculationFigures] = []  # by method; a token that several offered counts for each
     whole_drafts: SpeculationFigures | None = None  # of all together, where anything was drafted
+    arrived_at: float = 0.0  # at the engine, seconds since 1970
+    waits: list[tuple[float, float]] = []  # from and until when it waited, since its arrival: at first, then preempted
+    num_waiting: int = 0  # requests that were waiting when it arrived
+    num_chunks: int = 0  # steps that computed its prompt
+    num_cache_writes: int = 0  # tokens of the prompt that others can share from now on
+    token_gaps: TokenGaps | None = None  # of two such steps at least
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True):
@@ -210,7 +231,7 @@ class TokenLogprobs(msgspec.Struct, frozen=True):
 
 
 class TokenDelta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one step gave one request. The figures come with the finish reason."""
+    """What one step gave one request. Figures come with the first token, and again with the finish reason."""
 
     request_id: str
     token_ids: list[int]
@@ -219,6 +240,7 @@ class TokenDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     finish_reason: FinishReason | None = None
     error: str | None = None
     needs_grammar: bool = False  # with an error: load the grammar again and submit again
+    is_engine_fault: bool = False  # with an error: of the engine, not of the request, which another may serve
     figures: RequestFigures | None = None
     origins: list[str] = []  # one for each token, where asked for: a proposer's name, BONUS or TARGET
 
@@ -241,6 +263,7 @@ class EngineStats(msgspec.Struct, frozen=True):
     token_origins: dict[str, int]  # emitted tokens: by method, BONUS and TARGET
     resident_bytes: int
     peak_resident_bytes: int
+    total_mask_seconds: float = 0.0  # spent on grammar masks, inside steps
 
 
 class StepOutputs(msgspec.Struct, frozen=True, tag="step"):

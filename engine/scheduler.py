@@ -185,6 +185,7 @@ class Scheduler:
         for index in range(sequence.num_published, num_full):
             self.blocks.publish(sequence.block_ids[index], sequence.digests[index])
         sequence.num_published = max(sequence.num_published, num_full)
+        sequence.num_published_tokens = min(sequence.num_published * size, sequence.num_prompt_tokens)
 
     def _share_prefix(self, sequence: Sequence) -> None:
         """Begins with blocks that others have computed; one token at least stays to be computed.

@@ -43,6 +43,10 @@ class Tokenizer:
             self._tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
         except Exception as error:  # a damaged file raises anything; each becomes one clear line
             raise LoadError(f"the tokenizer in `{folder}` cannot be read: {first_line(error)}") from error
+        # Called for every token: what transformers puts around it takes most of the time.
+        self._backend = self._tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
         self._added = frozenset(self._tokenizer.get_added_vocab())
         self._bytes: dict[int, bytes] = {}  # of the tokens that were asked for
         self._is_byte_level = '"ByteLevel"' in json.dumps(
@@ -62,14 +66,12 @@ class Tokenizer:
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        ids: list[int] = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out; bytes that are no UTF-8 become U+FFFD."""
-        text: str = self._tokenizer.decode(
-            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        text: str = self._backend.decode(token_ids, skip_special_tokens=True)
         return text
 
     def decoder(self, marks: Iterable[str]) -> Callable[[Sequence[int]], str]:

@@ -8,8 +8,7 @@ import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from outrider.engine import protocol
-from outrider.engine.core import EngineCore
-from outrider.engine.host import EngineHost
+from outrider.engine.host import Core, EngineHost
 from outrider.engine.protocol import Abort, Hello, LoadGrammar, StepOutputs, Submit
 from outrider.structured.errors import StructuredError
 
@@ -24,7 +23,7 @@ class EngineServer:
     All fields are written on the event loop's thread.
     """
 
-    def __init__(self, core: EngineCore) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core  # only to load grammars: all else is the step thread's
         self._hello: Hello = core.hello()
         self._loop = asyncio.get_running_loop()

@@ -6,7 +6,8 @@ Everything a client can get wrong about a model's limits is found here, before t
 import asyncio
 import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -15,6 +16,7 @@ from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit
 from outrider.gateway.answer_form import AnswerForm, chat_prompt, refuse_answer
 from outrider.gateway.errors import ApiError, context_exceeded, invalid, unavailable
 from outrider.gateway.forms import Form, form_of
+from outrider.gateway.keys import Key
 from outrider.gateway.requests import (
     ChatRequest,
     CompletionRequest,
@@ -26,9 +28,14 @@ from outrider.structured.constraint import SUBJECTS, CompiledGrammar
 from outrider.structured.errors import StructuredError, WorkerError
 from outrider.structured.finding import refusal
 from outrider.telemetry.figures import GrammarFigures, RequestAttributes
+from outrider.telemetry.inference_trace import InferenceTrace
+from outrider.telemetry.phases import grammar_compile
 
 # Longer texts are tokenised in a thread, so that other requests do not wait for them.
 LONG_TEXT = 20_000  # characters
+
+# Takes the number of prompt tokens, the most of an answer, and the number of answers.
+Reserve = Callable[[int, int, int], Awaitable[None]]
 
 
 DEFAULT_VALIDATION_RETRIES = 2
@@ -60,10 +67,29 @@ class Admitted:
     grammar_figures: GrammarFigures | None
     answer: AnswerForm
     check: AnswerCheck | None
+    reserve: Reserve  # for whatever more it turns out to cost
 
 
-async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, request_id: str) -> Admitted:
-    """Checks a request against the model and prepares it.
+async def admit(
+    gateway: Gateway,
+    request: ChatRequest | CompletionRequest,
+    request_id: str,
+    key: Key,
+    reserve: Reserve,
+    *,
+    inference: InferenceTrace,
+    trace_id: str,
+) -> Admitted:
+    """Checks a request against the model, the key and its limits, and prepares it.
+
+    Args:
+        gateway: who serves it
+        request: as the client sent it
+        request_id: of its first answer
+        key: that it came with
+        reserve: takes what it will cost as soon as that is known, and before anything that costs more
+        inference: gets the compilation of its grammar as a phase
+        trace_id: of its trace, for the engine's log; empty for none
 
     Raises:
         ApiError: it cannot be served; the message names the field.
@@ -80,10 +106,16 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         answer = AnswerForm()
         field, prompt_ids = "prompt", await _text_prompt(gateway, request)
         max_tokens = request.max_tokens
+    _check_context(key, len(prompt_ids), max_tokens, field)
     params = sampling_params(request, gateway, len(prompt_ids), max_tokens, field)
+    if key.max_context is not None:
+        params = msgspec.structs.replace(params, max_tokens=min(params.max_tokens, key.max_context - len(prompt_ids)))
+    num_choices = request.n or 1
+    num_candidates = _num_candidates(request, num_choices)
+    await reserve(len(prompt_ids), params.max_tokens, num_candidates)
     options = _speculation_options(request)
     speculation = await _speculation(gateway, request, options)
-    grammar, figures = await _grammar(gateway, form_of(request), answer)
+    grammar, figures = await _grammar(gateway, form_of(request), answer, inference)
     stop = request.stop
     submit = Submit(
         request_id=request_id,
@@ -91,13 +123,13 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         params=params,
         speculation=speculation,
         grammar_key=None if grammar is None else grammar.key,
-        priority=request.priority or 0,
-        cache_salt=request.cache_salt or "",
+        priority=key.priority_of(request.priority),
+        cache_salt=key.cache_salt(request.cache_salt),
         token_origins=bool(request.return_token_origins),
+        trace_id=trace_id,
     )
-    num_choices = request.n or 1
     return Admitted(
-        submits=_candidates(submit, _num_candidates(request, num_choices)),
+        submits=_candidates(submit, num_candidates),
         num_choices=num_choices,
         echo=_echo(gateway, request, prompt_ids),
         stops=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
@@ -107,7 +139,26 @@ async def admit(gateway: Gateway, request: ChatRequest | CompletionRequest, requ
         grammar_figures=figures,
         answer=answer,
         check=_answer_check(request, grammar, params),
+        reserve=reserve,
     )
+
+
+def _check_context(key: Key, num_prompt_tokens: int, max_tokens: int | None, prompt_field: str) -> None:
+    """Refuses what is longer than a key allows."""
+    allowed = key.max_context
+    if allowed is None:
+        return
+    if num_prompt_tokens >= allowed:
+        raise context_exceeded(
+            f"The prompt has {num_prompt_tokens} tokens, this key allows {allowed} with the answer: shorten the prompt",
+            prompt_field,
+        )
+    if max_tokens is not None and num_prompt_tokens + max_tokens > allowed:
+        raise context_exceeded(
+            f"`max_tokens` is {max_tokens}, but after {num_prompt_tokens} prompt tokens this key allows "
+            f"{allowed - num_prompt_tokens} more: lower it",
+            "max_tokens",
+        )
 
 
 def _candidates(submit: Submit, count: int) -> tuple[Submit, ...]:
@@ -296,7 +347,7 @@ def _answer_check(
 
 
 async def _grammar(
-    gateway: Gateway, form: Form | None, answer: AnswerForm
+    gateway: Gateway, form: Form | None, answer: AnswerForm, inference: InferenceTrace
 ) -> tuple[CompiledGrammar | None, GrammarFigures | None]:
     content = None if form is None else form.constraint
     try:
@@ -307,27 +358,30 @@ async def _grammar(
         return None, None
     started = time.monotonic()
     is_cached = gateway.compiler.is_cached(constraint)
+    is_compiled = False
     try:
         grammar = await gateway.compiler.compile(constraint)
+        is_compiled = True
     except WorkerError as error:
         raise unavailable(f"The grammar compiler is not available: {error}") from error
     except StructuredError as error:
         await refuse_answer(gateway.compiler, answer, error)
         raise _invalid_form(form, error) from error
+    finally:
+        ended = time.monotonic()
+        compile_ms = 0.0 if is_cached else (ended - started) * 1000
+        figures = GrammarFigures(kind=constraint.kind, compile_ms=compile_ms, cache_hit=is_cached)
+        inference.phase(grammar_compile(started, ended, figures, has_failed=not is_compiled))
     if content is not None and constraint is not content:  # what is left of the content's own schema
         part = await gateway.compiler.compile(content)
         grammar = msgspec.structs.replace(grammar, left=part.left, schema=part.schema)
     if form is not None and form.is_strict and (problem := refusal(grammar.left, strict=True)) is not None:
         raise _invalid_form(form, problem)
-    seconds = time.monotonic() - started
     backend = grammar.backend.partition("-")[0]
     if not is_cached:
-        gateway.metrics.observe_grammar_compile(seconds, backend)
-    compile_ms = 0.0 if is_cached else seconds * 1000
-    return grammar, GrammarFigures(
-        kind=constraint.kind,
-        compile_ms=compile_ms,
-        cache_hit=is_cached,
+        gateway.metrics.observe_grammar_compile(ended - started, backend)
+    return grammar, replace(
+        figures,
         route="validated" if grammar.left else "exact",
         backend=backend,
         backend_reason=grammar.reason,

@@ -8,6 +8,7 @@ from outrider.gateway.completions import completions
 from outrider.gateway.middleware import add_headers, answer_errors, authenticate, observe
 from outrider.gateway.schemas import audit_schema
 from outrider.gateway.state import GATEWAY, Gateway
+from outrider.gateway.traces import recent_traces
 
 ROUTES = {
     "/v1/chat/completions": ("POST", chat_completions),
@@ -18,6 +19,7 @@ ROUTES = {
     "/health": ("GET", info.health),
     "/ready": ("GET", info.ready),
     "/metrics": ("GET", info.metrics),
+    "/traces": ("GET", recent_traces),
     playground.EVENTS_PATH: ("GET", playground.events),
     **dict.fromkeys(sorted(playground.FILE_PATHS), ("GET", playground.file)),
 }

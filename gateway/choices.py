@@ -11,6 +11,7 @@ from msgspec import UNSET
 from outrider.engine.protocol import RequestFigures, SpeculationFigures
 from outrider.gateway.admission import Admitted
 from outrider.gateway.generation import Generation, Piece
+from outrider.gateway.phases import engine_phases
 from outrider.gateway.responses import (
     CompletionDetails,
     PromptDetails,
@@ -21,8 +22,11 @@ from outrider.gateway.responses import (
 )
 from outrider.gateway.state import Gateway
 from outrider.gateway.validation import CheckedGeneration
-from outrider.telemetry.figures import InferenceResult, MethodFigures
+from outrider.telemetry.figures import GrammarFigures, InferenceResult, MethodFigures
 from outrider.telemetry.figures import SpeculationFigures as DraftTotals
+from outrider.telemetry.inference_trace import InferenceTrace
+from outrider.telemetry.phases import Figures
+from outrider.telemetry.spans import Phase
 
 
 class Choices:
@@ -31,11 +35,11 @@ class Choices:
     Leaving the iteration early, by an error or a cancelled task, aborts what still runs.
     """
 
-    def __init__(self, gateway: Gateway, admitted: Admitted, arrived: float) -> None:
+    def __init__(self, gateway: Gateway, admitted: Admitted, arrived: float, trace: InferenceTrace) -> None:
         self.id = admitted.submits[0].request_id
         self.echo = admitted.echo  # what every text begins with
         kind = Generation if admitted.check is None else CheckedGeneration
-        self.generations = [kind(gateway, admitted, index) for index in range(len(admitted.submits))]
+        self.generations = [kind(gateway, admitted, index, trace) for index in range(len(admitted.submits))]
         self._gateway = gateway
         self._admitted = admitted
         self._arrived = arrived
@@ -127,8 +131,8 @@ class Choices:
     def result(self) -> InferenceResult:
         """What the trace says of the outcome; of a request that failed, what there was until then."""
         admitted, figures = self._admitted, self._figures()
-        told = admitted.grammar_figures
         speculation = None if figures is None else self._draft_totals(figures)
+        is_whole = all(attempt.has_all_figures for one in self.generations for attempt in one.attempts)
         return InferenceResult(
             response_id=self.id,
             response_model=self._gateway.model_name,
@@ -138,11 +142,36 @@ class Choices:
             cached_tokens=None if figures is None else figures.num_cached_tokens,
             queue_seconds=None if figures is None else figures.queue_seconds,
             prefill_seconds=None if figures is None else figures.prefill_seconds,
-            decode_seconds=None if figures is None else figures.decode_seconds,
+            decode_seconds=figures.decode_seconds if figures is not None and is_whole else None,
             speculation=speculation,
             methods=() if figures is None else tuple(_told(method) for method in figures.speculation),
-            grammar=None if told is None else replace(told, validation_retries=self._num_retries),
+            grammar=self._grammar_figures,
+            cache_writes=None if figures is None else figures.num_cache_writes,
+            preemptions=None if figures is None else figures.num_preemptions,
+            phases=tuple(phase for one in self.generations for phase in self._phases(one)),
         )
+
+    def _phases(self, checked: Generation | CheckedGeneration) -> list[Phase]:
+        """Of one answer; those of an attempt that failed its check too."""
+        is_one = len(self.generations) == 1
+        return [
+            phase
+            for attempt in checked.attempts
+            for phase in engine_phases(
+                attempt,
+                choice=None if is_one else checked.index,
+                parts=() if attempt.figures is None else self._decode_parts(attempt.figures, is_one=is_one),
+            )
+        ]
+
+    def _decode_parts(self, figures: RequestFigures, *, is_one: bool) -> tuple[Figures | None, ...]:
+        whole = None if is_one else self._draft_totals(figures)  # one answer's are the request's
+        return (whole, *map(_told, figures.speculation), self._grammar_figures)
+
+    @property
+    def _grammar_figures(self) -> GrammarFigures | None:
+        told = self._admitted.grammar_figures
+        return None if told is None else replace(told, validation_retries=self._num_retries)
 
     @property
     def _num_retries(self) -> int:
@@ -170,6 +199,7 @@ class Choices:
             num_cached_tokens=known[0].num_cached_tokens,
             speculation=_merged([method for figures in known for method in figures.speculation]),
             whole_drafts=_sum([figures.whole_drafts for figures in known if figures.whole_drafts is not None]),
+            num_cache_writes=sum(figures.num_cache_writes for figures in known),
         )
 
     def _draft_totals(self, figures: RequestFigures) -> DraftTotals | None:

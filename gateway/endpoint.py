@@ -4,9 +4,10 @@ An endpoint is its request type and the functions that shape its answers; all el
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -16,9 +17,13 @@ from msgspec import UNSET, UnsetType
 
 from outrider.gateway.admission import admit, request_attributes
 from outrider.gateway.choices import Choices
-from outrider.gateway.errors import ApiError, invalid, rate_limited, unavailable, unknown_model
+from outrider.gateway.content import content
+from outrider.gateway.deadline import HEADER as TIMEOUT_HEADER
+from outrider.gateway.deadline import deadline_of, until
+from outrider.gateway.errors import ApiError, draining, invalid, model_not_allowed, unknown_model
 from outrider.gateway.generation import Piece, joined
-from outrider.gateway.limits import rate_headers
+from outrider.gateway.limits import Cost
+from outrider.gateway.phases import admission
 from outrider.gateway.requests import ChatRequest, CompletionRequest, parse_request
 from outrider.gateway.responses import RequestMetrics, Usage
 from outrider.gateway.state import GATEWAY, REQUEST_STATE, Gateway, RequestState
@@ -67,24 +72,63 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         ApiError: it was refused, or failed before its first token.
     """
     gateway, state = request.app[GATEWAY], request[REQUEST_STATE]
-    check_gate(gateway, state)
-    parsed = parse_request(await read_body(request, gateway.config.body_seconds), endpoint.request_type)
-    if parsed.model != gateway.model_name:
-        raise unknown_model(parsed.model)
-    state.inference = state.trace.start_inference(
-        endpoint.operation,
-        model=gateway.model_name,
-        stream=bool(parsed.stream),
-        request=request_attributes(parsed),
-    )
-    # Not the x-request-id, which a client may send twice.
-    response_id = f"{endpoint.id_prefix}-{secrets.token_hex(12)}"
-    admitted = await admit(gateway, parsed, response_id)
-    choices = Choices(gateway, admitted, state.arrived)
-    answer = _Answer(gateway, state, endpoint, parsed, choices)
+    state.inference = state.trace.start_inference(endpoint.operation)
+    with contextlib.ExitStack() as stack:
+        with admission(state.inference):
+            check_gate(gateway)
+            parsed = parse_request(await read_body(request, gateway.config.body_seconds), endpoint.request_type)
+            state.deadline = deadline_of(parsed.timeout, request.headers.get(TIMEOUT_HEADER), state.arrived)
+            if not state.key.may_use(parsed.model):
+                raise model_not_allowed(parsed.model, state.key.models or ())
+            if parsed.model != gateway.model_name:
+                raise unknown_model(parsed.model)
+            state.inference.describe(
+                model=gateway.model_name, stream=bool(parsed.stream), request=request_attributes(parsed)
+            )
+            # Not the x-request-id, which a client may send twice.
+            response_id = f"{endpoint.id_prefix}-{secrets.token_hex(12)}"
+            lease = stack.enter_context(gateway.access.lease(state.key, parsed.model))
+
+            async def reserve(num_prompt_tokens: int, max_tokens: int, num_answers: int) -> None:
+                output_tokens = num_answers * min(max_tokens, gateway.config.output_estimate)
+                try:
+                    state.headers.update(await lease.take(Cost(num_prompt_tokens, output_tokens), parsed.model))
+                except ApiError:
+                    gateway.metrics.count_rate_limited()
+                    raise
+
+            admitted = await admit(
+                gateway,
+                parsed,
+                response_id,
+                state.key,
+                reserve,
+                inference=state.inference,
+                trace_id=state.trace.trace_id or "",
+            )
+        submit = admitted.submits[0]
+        async with gateway.queue.turn(
+            state.key.tenant_name,
+            submit.priority,
+            len(submit.prompt_ids),
+            len(admitted.submits),
+            None if state.deadline is None else state.deadline.at,
+        ) as turn:
+            state.inference.had_to_wait(turn.seconds, turn.num_ahead)
+            choices = Choices(gateway, admitted, state.arrived, state.inference)
+            turn.ticket.count_output_tokens = lambda: choices.num_output_tokens
+            try:
+                return await _run(request, _Answer(gateway, state, endpoint, parsed, choices))
+            finally:
+                if choices.num_output_tokens or state.error_type in {None, CLIENT_DISCONNECTED}:
+                    lease.used = Cost(len(submit.prompt_ids), choices.num_output_tokens, lease.num_requests)
+
+
+async def _run(request: web.Request, answer: "_Answer") -> web.StreamResponse:
+    """The answer, however it ends, with its outcome recorded."""
     error_type: str | None = None
     try:
-        return await (answer.stream(request) if parsed.stream else answer.whole())
+        return await answer.send(request)
     except ApiError as error:
         error_type = error.error_type
         raise
@@ -95,7 +139,7 @@ async def serve(request: web.Request, endpoint: Endpoint) -> web.StreamResponse:
         error_type = OTHER
         raise
     finally:
-        answer.record(error_type or state.error_type)
+        answer.record(error_type)
 
 
 class _Answer:
@@ -113,10 +157,15 @@ class _Answer:
         self._state = state
         self._endpoint = endpoint
         self._choices = choices
+        self._is_stream = bool(request.stream)
         self._with_logprobs = request.logprobs is not None and request.logprobs is not False
         options = request.stream_options
         self._with_usage = options is not None and options.include_usage
         self._with_metrics = bool(request.return_metrics)
+        self._request = request
+        # What was said, by answer, where the operator wants it recorded.
+        captures = gateway.tracing.captures_content and state.key.trace_content
+        self._said: list[list[str]] | None = [[] for _ in choices.generations] if captures else None
         self._head = Head(
             id=choices.id,
             created=int(time.time()),
@@ -125,11 +174,15 @@ class _Answer:
             with_origins=bool(request.return_token_origins),
         )
 
-    async def whole(self) -> web.Response:
+    async def send(self, request: web.Request) -> web.StreamResponse:
+        """Streamed or whole, as the request says."""
+        return await (self._stream(request) if self._is_stream else self._whole())
+
+    async def _whole(self) -> web.Response:
         """One JSON body at the end."""
         choices = self._choices
         gathered: list[list[Piece]] = [[] for _ in choices.generations]
-        async with aclosing(choices.pieces()) as pieces:
+        async with aclosing(self._pieces()) as pieces:
             async for piece in pieces:
                 self._state.inference.first_token()
                 gathered[piece.index].append(self._shown(piece))
@@ -139,9 +192,9 @@ class _Answer:
         body = self._endpoint.whole(self._head, answers, choices.usage, self._metrics())
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
-    async def stream(self, request: web.Request) -> web.StreamResponse:
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events. An error before the first token is raised, so that it gets its own status."""
-        async with aclosing(self._choices.pieces()) as pieces:
+        async with aclosing(self._pieces()) as pieces:
             first = await anext(pieces)
             self._state.inference.first_token()
             response = web.StreamResponse(headers=EVENT_STREAM_HEADERS)
@@ -152,15 +205,22 @@ class _Answer:
                 await self._send_all(events, first, pieces)
             except ApiError as error:
                 self._state.error_type = error.error_type
-                await events.send_raw(error.json())
-            await events.send_raw(b"[DONE]")
-            await response.write_eof()
+                events.add(error.json())
+            await events.finish()
             return response
+
+    def _pieces(self) -> AsyncGenerator[Piece]:
+        pieces = self._choices.pieces()
+        return pieces if self._state.deadline is None else until(pieces, self._state.deadline)
 
     def record(self, error_type: str | None) -> None:
         """Closes the inference span and counts the outcome."""
         choices, state = self._choices, self._state
+        error_type = state.error_type = error_type or state.error_type
         result = choices.result()
+        if self._said is not None:
+            texts = ["".join(said) for said in self._said]
+            state.inference.say(content(self._request, texts, result.finish_reasons))
         if error_type is None:
             state.inference.end(result)
         else:
@@ -173,7 +233,8 @@ class _Answer:
             time_to_first_token_seconds=None if first_token is None else first_token - state.arrived,
             output_tokens=choices.num_output_tokens,
             error_type=error_type,
-            trace_id=state.trace.trace_id if state.trace.is_sampled else None,
+            trace_id=state.trace.trace_id if state.trace.is_kept else None,
+            result=result,
         )
 
     async def _send_all(self, events: "_EventWriter", first: Piece, rest: AsyncIterator[Piece]) -> None:
@@ -190,15 +251,25 @@ class _Answer:
                 held[piece.index] = Piece(piece.index)
             whole = joined([held[piece.index], self._shown(piece)])
             if not whole.is_silent:
-                await events.send(endpoint.piece(head, whole))
+                await events.send(endpoint.piece(head, whole), more_follows=self._more_follows(piece))
                 whole = Piece(piece.index)
             held[piece.index] = whole
         if self._with_usage or self._with_metrics:
             usage = self._choices.usage if self._with_usage else UNSET
             await events.send(endpoint.closing(head, usage, self._metrics()))
 
+    def _more_follows(self, piece: Piece) -> bool:
+        """Whether an event comes at once: an answer's last one, or what ends the stream."""
+        if piece.finish_reason is None:
+            return self._choices.generations[piece.index].has_ended
+        return all(one.has_ended for one in self._choices.generations)
+
     def _shown(self, piece: Piece) -> Piece:
         """Without log-probabilities where they were needed only to choose the best answers."""
+        if self._said is not None:
+            self._said[piece.index].append(piece.text)
+        if not piece.logprobs:
+            return piece
         if not self._with_logprobs:
             return replace(piece, logprobs=(), offsets=())
         return replace(piece, offsets=tuple(len(self._choices.echo) + offset for offset in piece.offsets))
@@ -220,32 +291,38 @@ class _EventWriter:
         self._request = request
         self._response = response
         self._stall_seconds = stall_seconds
+        self._held = b""  # events that are not sent yet
 
-    async def send(self, body: msgspec.Struct) -> None:
-        """One event with a JSON body."""
-        await self.send_raw(msgspec.json.encode(body))
+    async def send(self, body: msgspec.Struct, *, more_follows: bool = False) -> None:
+        """One event with a JSON body; it may wait for those that follow at once."""
+        self.add(msgspec.json.encode(body))
+        if not more_follows:
+            await self._write(self._response.write)
 
-    async def send_raw(self, data: bytes) -> None:
-        """One event."""
+    async def finish(self) -> None:
+        """The last event, `[DONE]`, and the end of the answer."""
+        self.add(b"[DONE]")
+        await self._write(self._response.write_eof)
+
+    def add(self, data: bytes) -> None:
+        """One event, to be sent with those that follow."""
+        self._held += b"data: " + data + b"\n\n"
+
+    async def _write(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        data, self._held = self._held, b""
         try:
             async with asyncio.timeout(self._stall_seconds):
-                await self._response.write(b"data: " + data + b"\n\n")
+                await write(data)
         except TimeoutError as error:
             if self._request.transport is not None:
                 self._request.transport.abort()
             raise ConnectionResetError("the client stopped reading") from error
 
 
-def check_gate(gateway: Gateway, state: RequestState) -> None:
-    """Draining and the rate limit, before anything is read."""
+def check_gate(gateway: Gateway) -> None:
+    """Draining, before anything is read."""
     if gateway.is_draining:
-        raise unavailable("The server is shutting down: send the request to another one")
-    if gateway.limit is not None:
-        decision = gateway.limit.take(time.monotonic())
-        state.headers.update(rate_headers(gateway.limit, decision))
-        if not decision.allowed:
-            gateway.metrics.count_rate_limited()
-            raise rate_limited(gateway.limit.per_minute, decision.retry_after)
+        raise draining("The server is shutting down: send the request again")
 
 
 async def read_body(request: web.Request, seconds: float) -> bytes:

@@ -1,8 +1,13 @@
-"""The gateway's end of the WebSocket to one engine: commands out, each request's deltas to whoever waits for them."""
+"""The gateway's end of the WebSocket to one engine: commands out, each request's deltas to whoever waits for them.
+
+An engine sends a frame for every step: one that has requests and is silent for long is as good as dead.
+"""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+import time
+from collections.abc import AsyncGenerator
+from enum import StrEnum
 
 import aiohttp
 
@@ -24,10 +29,27 @@ from outrider.structured.constraint import CompiledGrammar
 logger = logging.getLogger("outrider.gateway")
 
 
+class Failure(StrEnum):
+    """How an engine can fail a request that another one may go on with."""
+
+    LOST = "lost"  # the connection ended
+    STALLED = "stalled"  # it has requests, and was silent for too long
+    FAULT = "fault"  # a step failed
+    RESTARTED = "restarted"  # on purpose
+
+
+class EngineFailedError(Exception):
+    """An engine failed a request, and not by the request's fault."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
 class EngineLink:
     """One connection. All its fields are written on the event loop's thread.
 
-    Each request has an inbox here from `generate` until its end; None in an inbox means that the engine is lost.
+    Each request has an inbox here from `generate` until its end; an exception in an inbox is raised there.
     """
 
     def __init__(
@@ -35,22 +57,29 @@ class EngineLink:
         session: aiohttp.ClientSession,
         websocket: aiohttp.ClientWebSocketResponse,
         hello: Hello,
-        on_stats: Callable[[EngineStats], None],
+        stall_seconds: float,
     ) -> None:
         self.hello = hello
+        self.failure: Failure | None = None  # why it is lost
         self._lost = asyncio.Event()
+        self._heard = time.monotonic()
+        self._stall_seconds = stall_seconds
         self.stats: EngineStats | None = None
         self._session = session
         self._websocket = websocket
-        self._on_stats = on_stats
-        self._inboxes: dict[str, asyncio.Queue[TokenDelta | None]] = {}
+        self._inboxes: dict[str, asyncio.Queue[TokenDelta | Exception]] = {}
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._grammar_keys: set[str] = set()  # grammars that the engine has
-        self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._write()))
+        self._reader = asyncio.create_task(self._read())
+        self._tasks = (self._reader, asyncio.create_task(self._write()), asyncio.create_task(self._watch()))
 
     @classmethod
-    async def connect(cls, unix_path: str, on_stats: Callable[[EngineStats], None]) -> "EngineLink":
+    async def connect(cls, unix_path: str, stall_seconds: float = 60.0) -> "EngineLink":
         """Connects to an engine, and waits for it to load its model if it must.
+
+        Args:
+            unix_path: where it listens
+            stall_seconds: an engine with requests is given up when it is silent for so long
 
         Raises:
             OSError: nothing listens there, or the engine ended before it was ready.
@@ -71,7 +100,7 @@ class EngineLink:
         except BaseException:
             await session.close()
             raise
-        return cls(session, websocket, hello, on_stats)
+        return cls(session, websocket, hello, stall_seconds)
 
     @property
     def is_connected(self) -> bool:
@@ -86,25 +115,30 @@ class EngineLink:
         """Runs a request and yields its deltas; the last has a finish reason. Closing the iterator early aborts it.
 
         Raises:
-            ApiError: the engine refused or failed the request, or was lost.
+            EngineFailedError: the engine is lost, or failed all its requests.
+            ApiError: the engine refused or failed this request.
         """
-        inbox: asyncio.Queue[TokenDelta | None] = asyncio.Queue()
+        if not self._inboxes:
+            self._heard = time.monotonic()  # it had nothing to say
+        inbox: asyncio.Queue[TokenDelta | Exception] = asyncio.Queue()
         self._inboxes[submit.request_id] = inbox
         is_running = may_reload = True
         try:
             if not self.is_connected:
-                raise engine_failed("the engine is not connected: send the request again later", status=503)
+                raise EngineFailedError(self.failure or Failure.LOST)
             self._submit(submit, grammar)
             while is_running:
                 delta = await inbox.get()
-                if delta is not None and delta.needs_grammar and may_reload and grammar is not None:
+                if isinstance(delta, Exception):
+                    raise delta
+                if delta.needs_grammar and may_reload and grammar is not None:
                     may_reload = False
                     self._grammar_keys.discard(grammar.key)
                     self._submit(submit, grammar)
                     continue
-                is_running = delta is not None and delta.finish_reason is None
-                if delta is None:
-                    raise engine_failed("the engine was lost in the middle of the request: send it again", status=503)
+                is_running = delta.finish_reason is None
+                if delta.is_engine_fault:
+                    raise EngineFailedError(Failure.FAULT)
                 if delta.finish_reason is FinishReason.ERROR:
                     raise engine_failed(delta.error or "the engine failed the request")
                 yield delta
@@ -128,8 +162,18 @@ class EngineLink:
         """Ends a request early; its iterator still yields the last delta, with the figures."""
         self._send(Abort(request_id))
 
+    def fail_all(self, error: Exception) -> None:
+        """Raises an error in every request that still runs."""
+        for inbox in self._inboxes.values():
+            inbox.put_nowait(error)
+
+    def give_up(self, failure: Failure) -> None:
+        """Takes the engine for lost, whatever it may still send."""
+        self.failure = failure
+        self._reader.cancel()
+
     async def close(self) -> None:
-        """Ends the connection; requests that still run end with an error."""
+        """Ends the connection; requests that still run fail."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -151,15 +195,22 @@ class EngineLink:
         except Exception:  # the end of the task: without its log line the engine would seem to have died
             logger.exception("what the engine sent cannot be read")
         finally:
+            self.failure = self.failure or Failure.LOST
             self._lost.set()
-            for inbox in self._inboxes.values():
-                inbox.put_nowait(None)
+            self.fail_all(EngineFailedError(self.failure))
+
+    async def _watch(self) -> None:
+        """Gives an engine up that has requests and says nothing."""
+        while True:
+            await asyncio.sleep(self._stall_seconds / 4)
+            if self._inboxes and time.monotonic() - self._heard > self._stall_seconds:
+                self.give_up(Failure.STALLED)
 
     def _deliver(self, event: protocol.Event) -> None:
         if not isinstance(event, StepOutputs):
             raise TypeError(f"the engine sent {type(event).__name__} in the middle")
+        self._heard = time.monotonic()
         self.stats = event.stats
-        self._on_stats(event.stats)
         for delta in event.deltas:
             inbox = self._inboxes.get(delta.request_id)
             if inbox is not None:

@@ -10,9 +10,12 @@ from outrider.engine.protocol import FinishReason as EngineFinishReason
 from outrider.engine.protocol import RequestFigures, TokenDelta, TokenLogprobs
 from outrider.gateway.admission import Admitted
 from outrider.gateway.answer_reader import AnswerReader, joined_calls
+from outrider.gateway.replicas import Resume
 from outrider.gateway.responses import CallDelta, FinishReason, TokenLogprob, TopLogprob
 from outrider.gateway.state import Gateway
 from outrider.structured.finding import Violation
+from outrider.telemetry import names
+from outrider.telemetry.inference_trace import InferenceTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,16 @@ class Generation:
     Leaving the iteration early, by an error or a cancelled task, aborts it in the engine.
     """
 
-    def __init__(self, gateway: Gateway, admitted: Admitted, index: int) -> None:
+    def __init__(self, gateway: Gateway, admitted: Admitted, index: int, trace: InferenceTrace) -> None:
         self.index = index
-        self.first_token: float | None = None  # monotonic seconds
+        self.submitted: float | None = None  # monotonic seconds
+        self.first_token: float | None = None
         self.finished: float | None = None
-        self.figures: RequestFigures | None = None
+        self.figures: RequestFigures | None = None  # as far as the engine has told
+        self.has_all_figures = False
         self.total_logprob = 0.0  # of its tokens, where log-probabilities were asked for
         self._gateway = gateway
+        self._trace = trace
         self._admitted = admitted
         self._submit = admitted.submits[index]
         self._prompt_logprobs: list[TokenLogprobs] = []
@@ -95,6 +101,11 @@ class Generation:
         return Piece(self.index, self._admitted.echo, logprobs=(first, *named), offsets=tuple(offsets))
 
     @property
+    def num_prompt_tokens(self) -> int:
+        """Given, cached or not."""
+        return len(self._submit.prompt_ids)
+
+    @property
     def num_output_tokens(self) -> int:
         """So far."""
         return self._text.num_tokens
@@ -117,10 +128,11 @@ class Generation:
         Raises:
             ApiError: the engine failed the request.
         """
-        async with aclosing(self._gateway.engine.generate(self._submit, self._admitted.grammar)) as deltas:
+        self.submitted = time.monotonic()
+        async with aclosing(self._generate()) as deltas:
             async for delta in deltas:
                 if delta.figures is not None:
-                    self.figures = delta.figures
+                    self.figures, self.has_all_figures = delta.figures, delta.finish_reason is not None
                 if self._text.is_stopped:
                     continue  # what the engine had computed before it heard of the end
                 if self.first_token is None:
@@ -131,6 +143,22 @@ class Generation:
                     self._gateway.engine.abort(self._submit.request_id)
                 yield piece
         yield Piece(self.index, **self._reader.finish(), finish_reason=self.finish_reason)
+
+    def _generate(self) -> AsyncGenerator[TokenDelta]:
+        return self._gateway.engine.generate(self._submit, self._admitted.grammar, self._note_resume)
+
+    def _note_resume(self, resume: Resume) -> None:
+        self._gateway.metrics.count_resumed(resume.reason)
+        self._trace.event(
+            names.RESUMED_EVENT,
+            {
+                names.RESUMED_REASON: resume.reason,
+                names.RESUMED_FROM: resume.lost,
+                names.RESUMED_ON: resume.engine,
+                names.RESUMED_OUTPUT_TOKENS: resume.num_output_tokens,
+                names.RESUMED_SECONDS: resume.seconds,
+            },
+        )
 
     def _add(self, delta: TokenDelta) -> Piece:
         """What a delta adds."""

@@ -1,7 +1,6 @@
 """What happens around every handler: request id, trace and count, errors as JSON, the API key."""
 
 import asyncio
-import hmac
 import logging
 import re
 import secrets
@@ -20,7 +19,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 logger = logging.getLogger("outrider.gateway")
 
 # Probes, scrapes and the playground's files come often: they would bury the traces that matter.
-UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics", EVENTS_PATH}) | FILE_PATHS
+UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics", "/traces", EVENTS_PATH}) | FILE_PATHS
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -45,6 +44,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             server_port=port,
         )
     request[REQUEST_STATE] = state
+    gateway.metrics.http.begin()
+    gateway.begin_request()
     try:
         response = await handler(request)
     except (asyncio.CancelledError, ConnectionResetError) as error:
@@ -56,7 +57,11 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         gateway.metrics.observe_request(route=route, status=500)
         state.trace.end(500, OTHER)
         raise
-    gateway.metrics.observe_request(route=route, status=response.status)
+    finally:
+        gateway.metrics.http.end()
+        gateway.end_request()
+    seconds = None if request.path in UNTRACED_PATHS else time.monotonic() - state.arrived
+    gateway.metrics.observe_request(route=route, status=response.status, seconds=seconds)
     state.trace.end(response.status, state.error_type)
     return response
 
@@ -81,7 +86,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         raise
     except Exception:  # the boundary: a bug of ours becomes a 500 with an id, and its traceback a log line
         state = request[REQUEST_STATE]
-        logger.exception("request %s failed", state.request_id)
+        logger.exception("request %s failed", state.request_id, extra={"trace_id": state.trace.trace_id})
         if state.has_begun:
             raise  # the status is out: all that is left is to break the connection off
         message = f"The server failed on this request; its id is {state.request_id}"
@@ -90,19 +95,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Asks every /v1 request for the key, when there is one. Health and metrics stay open."""
-    key = request.app[GATEWAY].config.api_key
-    if key is not None and request.path.startswith("/v1/"):
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(
-            given.strip().encode("utf-8", "surrogateescape"), key.encode()
-        ):
-            raise ApiError(
-                401,
-                "Incorrect or missing API key: send the header `Authorization: Bearer <key>`",
-                code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+    """Asks every /v1 request for a key, when there are any. Health and metrics stay open."""
+    if request.path.startswith("/v1/"):
+        request[REQUEST_STATE].key = request.app[GATEWAY].access.identify(request.headers.getall("Authorization", []))
     return await handler(request)
 
 

@@ -7,6 +7,8 @@ is under /v1 so that the key guards it as it guards the rest.
 import asyncio
 import hashlib
 import time
+from collections import Counter
+from collections.abc import Collection, Iterable
 from importlib import resources
 
 import msgspec
@@ -110,25 +112,30 @@ async def events(request: web.Request) -> web.StreamResponse:
             raise ConnectionResetError("the page stopped reading") from error
         if isinstance(message, ServerLevels):
             await asyncio.sleep(EVENT_SECONDS)
-        message = server_levels(gateway.engine.stats, time.monotonic())
+        message = server_levels(gateway.engine.stats.values(), time.monotonic())
     return response
 
 
-def server_levels(stats: EngineStats | None, seconds: float) -> ServerLevels:
-    """An engine's last word as the page shows it; zeros where it has said nothing yet."""
-    if stats is None:
-        return ServerLevels(seconds)
+def server_levels(stats: Collection[EngineStats], seconds: float) -> ServerLevels:
+    """The engines' last words, added up, as the page shows them; zeros where none has said anything yet."""
     return ServerLevels(
         seconds=seconds,
-        running=stats.num_running,
-        waiting=stats.num_waiting,
-        blocks=stats.num_blocks,
-        blocks_used=stats.num_blocks_used,
-        steps=stats.total_steps,
-        tokens=stats.token_origins,
-        drafted=stats.draft_tokens,
-        accepted=stats.accepted_draft_tokens,
+        running=sum(one.num_running for one in stats),
+        waiting=sum(one.num_waiting for one in stats),
+        blocks=sum(one.num_blocks for one in stats),
+        blocks_used=sum(one.num_blocks_used for one in stats),
+        steps=sum(one.total_steps for one in stats),
+        tokens=_added(one.token_origins for one in stats),
+        drafted=_added(one.draft_tokens for one in stats),
+        accepted=_added(one.accepted_draft_tokens for one in stats),
     )
+
+
+def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(total)
 
 
 def _facts(gateway: Gateway, paths: list[str]) -> ServerFacts:

@@ -5,8 +5,8 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,23 @@ from aiohttp import web
 from outrider.engine.errors import LoadError
 from outrider.engine.protocol import EngineStats
 from outrider.engine.tokenizer import Tokenizer
+from outrider.gateway.access import Access
 from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
-from outrider.gateway.engine_link import EngineLink
-from outrider.gateway.limits import RequestLimit
-from outrider.gateway.state import Gateway, record_engine_stats
-from outrider.gateway.supervisor import EngineProcess
+from outrider.gateway.errors import draining
+from outrider.gateway.queue import open_queue
+from outrider.gateway.replica import EnginePlace, EngineStartError
+from outrider.gateway.replicas import Replicas
+from outrider.gateway.state import Gateway, record_engine_end
 from outrider.structured.compiler import Compiler
 from outrider.telemetry.metrics import Metrics
+from outrider.telemetry.options import profile_of_environment
+from outrider.telemetry.push import MetricPush
 from outrider.telemetry.tracing import Tracing
 
 KEEP_ALIVE_SECONDS = 75.0
+LAST_WORDS_SECONDS = 1.0  # for the final events of answers that were ended
+REPORT_SECONDS = 1.0  # between the engines' figures in metrics that are pushed
 
 
 class StartError(Exception):
@@ -53,55 +59,71 @@ def bind(host: str, port: int) -> socket.socket:
 async def run_gateway(
     config: GatewayConfig,
     listener: socket.socket,
+    access: Access,
     *,
-    engine_arguments: list[str] | None = None,
-    engine_path: str = "",
+    engines: Sequence[EnginePlace],
     on_ready: Callable[[Gateway], None],
-) -> EngineStats | None:
-    """Serves until a signal, then drains and stops; returns the engine's last figures. A second signal ends at once.
+) -> list[EngineStats]:
+    """Serves until a signal, then drains and stops; returns the engines' last figures. A second signal ends at once.
 
     Args:
         config: of the gateway
         listener: the bound HTTP socket
-        engine_arguments: of the engine process to start; None to use the engine that listens at `engine_path`
-        engine_path: a Unix socket
+        access: keys and limits
+        engines: at least one, to start or to connect to
         on_ready: called once requests are taken
 
     Raises:
-        StartError: no engine came up, or it ended while serving.
+        StartError: no engine came up, or all were given up.
     """
     stop = asyncio.Event()
     _stop_on_signals(stop)
     async with AsyncExitStack() as stack:
-        process: EngineProcess | None = None
-        if engine_arguments is not None:
-            process = await EngineProcess.start(engine_arguments)
-            stack.push_async_callback(process.stop)
-            engine_path = process.unix_path
-        metrics = Metrics(routes=ROUTES)
-        engine = await _connect(engine_path, process, stop, metrics)
-        if engine is None:
-            return None  # told to stop while the engine was loading
-        stack.push_async_callback(engine.close)
-        if process is not None:
-            process.forget_socket()
-        gateway = await stack.enter_async_context(_open_gateway(config, engine, metrics))
+        profile = profile_of_environment(config.traces.profile)
+        metrics = Metrics(routes=ROUTES, profile=profile, vllm_names=config.metrics_compat == "vllm")
+        replicas = Replicas(
+            engines,
+            stall_seconds=config.stall_timeout,
+            failover_seconds=config.failover_timeout,
+            on_lost=lambda name, stats: record_engine_end(metrics, name, stats),
+        )
+        stack.push_async_callback(replicas.close)
+        if not await _start(replicas, stop):
+            return []  # told to stop while the engine was loading
+        gateway = await stack.enter_async_context(_open_gateway(config, replicas, metrics, access))
         runner = web.AppRunner(
             build_app(gateway),
             access_log=None,
             handler_cancellation=True,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
-            shutdown_timeout=config.drain_seconds / 2,  # aiohttp waits twice so long, the second time in vain
+            shutdown_timeout=LAST_WORDS_SECONDS,
         )
         await runner.setup()
-        stack.push_async_callback(runner.cleanup)  # stops listening, then lets running requests finish
+        stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, listener).start()
+        restarting = _restart_on_signal(replicas, config.drain_timeout)
+        stack.push_async_callback(restarting.stop)
+        if config.keys is not None or config.config is not None:  # else SIGHUP stops us, as other signals do
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access.reload)
         on_ready(gateway)
-        await _first(stop.wait(), engine.wait_lost())
-        gateway.is_draining = True
+        await _first(stop.wait(), replicas.wait_given_up())
         if not stop.is_set():
-            raise StartError("the engine ended unexpectedly, its last lines above may say why")
-    return engine.stats
+            raise StartError("no engine is left, the last lines above may say why")
+        await _drain(gateway)
+        return list(replicas.stats.values())
+
+
+async def _drain(gateway: Gateway) -> None:
+    """Lets what runs come to its end for a while, and ends what is left with an error. New requests are refused."""
+    gateway.is_draining = True
+    gateway.metrics.set_draining()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(gateway.config.drain_timeout):
+            await gateway.idle.wait()
+    gateway.engine.end_all(draining("The server is shutting down and ended this answer: send the request again"))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORDS_SECONDS):
+            await gateway.idle.wait()
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
@@ -117,53 +139,86 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
 
 
-async def _connect(
-    path: str, process: EngineProcess | None, stop: asyncio.Event, metrics: Metrics
-) -> EngineLink | None:
-    """The link to the engine once it has loaded; None when told to stop before that."""
+def _restart_on_signal(replicas: Replicas, drain_seconds: float) -> "_Restarting":
+    """On SIGUSR1 the engines that are ours are started anew, one after the other."""
+    restarting = _Restarting(replicas, drain_seconds)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, restarting.begin)
+    return restarting
 
-    def on_stats(stats: EngineStats) -> None:
-        record_engine_stats(metrics, stats)
 
-    connecting = asyncio.create_task(EngineLink.connect(path, on_stats))
-    waiting = [stop.wait()] if process is None else [stop.wait(), process.wait()]
+class _Restarting:
+    """A rolling restart, if one is under way."""
+
+    def __init__(self, replicas: Replicas, drain_seconds: float) -> None:
+        self._replicas = replicas
+        self._drain_seconds = drain_seconds
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Begins one, unless one is under way."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._replicas.restart_all(self._drain_seconds))
+
+    async def stop(self) -> None:
+        """Leaves it where it is."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def _start(replicas: Replicas, stop: asyncio.Event) -> bool:
+    """Returns once requests can be taken; False when told to stop before that."""
+    starting = asyncio.create_task(replicas.start())
     try:
-        await _first(asyncio.wait({connecting}), *waiting)
+        await _first(asyncio.wait({starting}), stop.wait())
         if not stop.is_set():
-            return await connecting
-        connecting.cancel()
-        (link,) = await asyncio.gather(connecting, return_exceptions=True)
-        if isinstance(link, EngineLink):  # it came up in the same moment
-            await link.close()
-        return None
-    except OSError as error:
-        status = None if process is None else await process.wait()
-        message = {None: f"no engine listens at {path}", 1: ""}.get(status, f"the engine ended with status {status}")
-        raise StartError(message) from error
+            await starting
+        return not stop.is_set()
+    except EngineStartError as error:
+        raise StartError(str(error)) from error
     finally:
-        connecting.cancel()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
 
 
 @asynccontextmanager
-async def _open_gateway(config: GatewayConfig, engine: EngineLink, metrics: Metrics) -> AsyncIterator[Gateway]:
+async def _open_gateway(
+    config: GatewayConfig, engine: Replicas, metrics: Metrics, access: Access
+) -> AsyncIterator[Gateway]:
     hello = engine.hello
-    model_name = config.model_name or Path(hello.model_path).name
+    model_name = config.served_model_name or Path(hello.model_path).name
     metrics.add_model(model_name)
     try:
         tokenizer = Tokenizer(hello.model_path)
     except LoadError as error:
         raise StartError(str(error)) from error
-    limit = None if config.requests_per_minute is None else RequestLimit(config.requests_per_minute)
     async with AsyncExitStack() as stack:
-        tracing = Tracing.from_environment(config.trace_file)
-        stack.push_async_callback(asyncio.to_thread, tracing.close)
+        tracing = Tracing.from_environment(config.traces)
+        push = MetricPush(metrics.registry)
+        stack.push_async_callback(_close_telemetry, tracing, push)
         budget = config.grammar_compile_seconds
         compiler = Compiler(hello.model_path, hello.vocab_size, hello.eos_token_ids, budget_seconds=budget)
         stack.push_async_callback(compiler.close)
         await compiler.start()
-        gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, limit)
+        stack.push_async_callback(access.limiter.close)
+        queue = open_queue(config, lambda: engine.num_answers_at_once, metrics.queue)
+        gateway = Gateway(config, model_name, engine, tokenizer, compiler, tracing, metrics, access, queue)
         stack.push_async_callback(gateway.checker.close)
+        reporting = asyncio.create_task(_report(gateway))
+        stack.callback(reporting.cancel)
         yield gateway
+
+
+async def _report(gateway: Gateway) -> None:
+    """Keeps the engines' figures fresh for who does not ask for them."""
+    while True:
+        await asyncio.sleep(REPORT_SECONDS)
+        gateway.record_engines()
+
+
+async def _close_telemetry(tracing: Tracing, push: MetricPush) -> None:
+    """Both at once: each may wait two seconds for a collector that does not answer."""
+    await asyncio.gather(asyncio.to_thread(tracing.close), asyncio.to_thread(push.close))
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -98,6 +98,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     bad_words: Annotated[list[StopString], Meta(max_length=256)] | None = None
     ignore_eos: bool | None = None
     max_time: Annotated[float, Meta(gt=0, le=86400)] | None = None
+    timeout: Annotated[float, Meta(gt=0, le=86400)] | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     whitespace: Literal["compact", "free"] | None = None

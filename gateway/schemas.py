@@ -7,6 +7,7 @@ from aiohttp import web
 
 from outrider.gateway.endpoint import check_gate, read_body
 from outrider.gateway.errors import ApiError, unavailable
+from outrider.gateway.limits import Cost
 from outrider.gateway.requests import parse_request
 from outrider.gateway.state import GATEWAY, REQUEST_STATE
 from outrider.structured.compiler import Compiler
@@ -37,7 +38,16 @@ class SchemaAudit(msgspec.Struct, frozen=True, kw_only=True):
 async def audit_schema(request: web.Request) -> web.Response:
     """Audits a schema and compiles it, as a request would; a refused one is answered with 200, no schema with 400."""
     gateway = request.app[GATEWAY]
-    check_gate(gateway, request[REQUEST_STATE])
+    check_gate(gateway)
+    state = request[REQUEST_STATE]
+    with gateway.access.lease(state.key, gateway.model_name) as lease:  # it counts as a request without tokens
+        state.headers.update(await lease.take(Cost(0, 0), gateway.model_name))
+        lease.used = Cost(0, 0)
+        return await _audited(request)
+
+
+async def _audited(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
     parsed = parse_request(await read_body(request, gateway.config.body_seconds), AuditRequest)
     constraint = Constraint("json_schema", parsed.schema)
     try:

@@ -1,6 +1,5 @@
 """An answer whose grammar enforces only a part of its schema: checked when it is whole, and drawn again if need be."""
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -9,12 +8,13 @@ import msgspec
 
 from outrider.engine.protocol import RequestFigures, Submit
 from outrider.gateway.admission import Admitted, AnswerCheck
-from outrider.gateway.errors import invalid_answer, unavailable
+from outrider.gateway.errors import ApiError, invalid_answer, unavailable
 from outrider.gateway.generation import Generation, Piece, joined
 from outrider.gateway.responses import FinishReason
 from outrider.gateway.state import Gateway
 from outrider.structured.errors import WorkerError
 from outrider.structured.finding import Violation
+from outrider.telemetry.inference_trace import InferenceTrace
 
 _GOLDEN = 0x9E3779B97F4A7C15  # far from every neighbour: seeds that follow one another belong to other answers
 
@@ -33,13 +33,14 @@ class CheckedGeneration:
     An answer that was cut for its length is not checked: its finish reason tells that it is not whole.
     """
 
-    def __init__(self, gateway: Gateway, admitted: Admitted, index: int) -> None:
+    def __init__(self, gateway: Gateway, admitted: Admitted, index: int, trace: InferenceTrace) -> None:
         assert admitted.check is not None, "only what is left to the validator needs it"
         self.index = index
         self._gateway = gateway
         self._admitted = admitted
+        self._trace = trace
         self._check: AnswerCheck = admitted.check
-        self._attempts = [Generation(gateway, admitted, index)]
+        self._attempts = [Generation(gateway, admitted, index, trace)]
 
     @property
     def attempts(self) -> tuple[Generation, ...]:
@@ -100,12 +101,12 @@ class CheckedGeneration:
                     if self._check.is_streamed and piece.finish_reason is None:
                         yield piece
             violations = await self._violations(joined(held))
-            if violations and self._may_retry():
+            if violations and await self._may_retry():
                 self._gateway.metrics.count_validation_retry()
                 submits = list(self._admitted.submits)
                 submits[self.index] = retry_of(submits[self.index], len(self._attempts))
                 admitted = replace(self._admitted, submits=tuple(submits))
-                self._attempts.append(Generation(self._gateway, admitted, self.index))
+                self._attempts.append(Generation(self._gateway, admitted, self.index, self._trace))
                 continue
             last = replace(held.pop(), violations=violations)
             if self._check.is_streamed:
@@ -128,12 +129,15 @@ class CheckedGeneration:
         self._gateway.metrics.count_validation(is_valid=not violations)
         return violations
 
-    def _may_retry(self) -> bool:
+    async def _may_retry(self) -> bool:
         """Whether another attempt is left; each counts as a request of its client."""
         if len(self._attempts) > self._check.max_retries:
             return False
-        limit = self._gateway.limit
-        return limit is None or limit.take(time.monotonic()).allowed
+        try:
+            await self._admitted.reserve(0, self._admitted.submits[self.index].params.max_tokens, 1)
+        except ApiError:
+            return False
+        return True
 
 
 def _told(violations: tuple[Violation, ...]) -> str:

@@ -129,9 +129,10 @@ static struct ranked find_cut(const struct scratch *row, int64_t size, float wan
     }
     qsort(row->ranked, (size_t)count, sizeof *row->ranked, compare_ranks);
     struct ranked cut = {low, (int32_t)size};
-    for (int64_t i = 0; i < count && (i == 0 || above < wanted); i++) {
+    double sum = above; /* thousands of equal weights, added one by one, would all be rounded to the same side */
+    for (int64_t i = 0; i < count && (i == 0 || sum < wanted); i++) {
         cut = row->ranked[i];
-        above += row->weight[cut.token];
+        sum += row->weight[cut.token];
     }
     return cut;
 }

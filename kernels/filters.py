@@ -55,6 +55,6 @@ def _keep_top(scores: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) ->
     ranks = torch.arange(scores.shape[-1], device=scores.device)
     values = ordered.values.masked_fill(ranks >= top_k[:, None], -math.inf)
     shares = values.softmax(-1)
-    is_cut = (shares.cumsum(-1).roll(1, -1) >= top_p[:, None]) & (top_p[:, None] < 1.0)
+    is_cut = (shares.cumsum(-1, dtype=torch.float64).roll(1, -1) >= top_p[:, None]) & (top_p[:, None] < 1.0)
     is_cut[:, 0] = False  # the leader always stays
     scores.scatter_(-1, ordered.indices, values.masked_fill(is_cut, -math.inf))

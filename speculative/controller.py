@@ -13,7 +13,8 @@ from typing import Final
 
 from outrider.speculative.calibration import Calibration
 from outrider.speculative.costs import Costs
-from outrider.speculative.tree import MAX_NODES, ROOT, TokenTree
+from outrider.speculative.limits import MAX_NODES
+from outrider.speculative.tree import ROOT, TokenTree
 
 FIRST_HOPE: Final = 2.0  # tokens that a proposer is expected to give before it has been tried
 MEMORY: Final = 0.2  # weight of the newest step in what a proposer gave one request

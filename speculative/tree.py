@@ -6,7 +6,6 @@ from functools import cached_property
 
 from outrider.speculative.proposer import Draft
 
-MAX_NODES = 64  # a row's ancestors are the bits of one word
 ROOT = -1  # the parent of the nodes that follow the committed text
 UNKNOWN = 0.5  # the score of a token of which its proposer says nothing
 

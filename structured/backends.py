@@ -24,10 +24,13 @@ from outrider.structured.tags import prepare
 from outrider.structured.vocabulary import added_tokens
 
 MAX_GRAMMAR_BYTES: Final = 32 * 2**20
-# What a state costs xgrammar, fitted to the schemas of bench/grammar.py on one core: of itself, and for each token.
+# What a grammar costs on xgrammar, fitted to the schemas of bench/grammar.py on one core: for each token of the
+# vocabulary (the trial walk, the load in the engine, masks dearer than llguidance's from 30,000 tokens on), for each
+# state, and for each of both.
+_TOKEN_SECONDS: Final = 5e-7
 _STATE_SECONDS: Final = 1.2e-4
-_TOKEN_SECONDS: Final = 1.6e-9
-_GUIDANCE_STEPS: Final = 16  # of a canary's walk: its own limits bound the later ones
+_STATE_TOKEN_SECONDS: Final = 1.6e-9
+_GUIDANCE_STEPS: Final = 8  # of a canary's walk: its own limits bound the later ones
 
 
 class Backends:
@@ -65,7 +68,7 @@ class Backends:
     def _chosen(self, kind: Kind, value: Any, whitespace: Whitespace) -> Compiled:
         """A form that both backends can keep, on the cheaper one."""
         lark = lark_of(kind, value, whitespace)
-        seconds = lark.num_states * (_STATE_SECONDS + self._vocabulary.size * _TOKEN_SECONDS)
+        seconds = self._xgrammar_seconds(lark.num_states)
         budget = f"the budget of {self._budget_seconds * 1000:g} ms"
         if seconds > self._budget_seconds:
             return self.on_guidance(lark, f"xgrammar would take about {seconds * 1000:.0f} ms, above {budget}")
@@ -94,6 +97,11 @@ class Backends:
         """A grammar of llguidance's."""
         self._canary.walk(self._vocabulary.compile(lark.text).copy, _GUIDANCE_STEPS)
         return Compiled(*pack_guidance(lark.text), reason)
+
+    def _xgrammar_seconds(self, num_states: int) -> float:
+        """What xgrammar is expected to take for a grammar with so many states in its strings and numbers."""
+        num_tokens = self._vocabulary.size
+        return num_tokens * _TOKEN_SECONDS + num_states * (_STATE_SECONDS + num_tokens * _STATE_TOKEN_SECONDS)
 
     def _source(self, kind: Kind, value: Any, whitespace: Whitespace) -> xgrammar.Grammar:
         if kind == "grammar":  # as a tag: xgrammar masks legal tokens of a root that is recursive; a tag has its own

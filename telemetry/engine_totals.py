@@ -44,6 +44,7 @@ class EngineTotals:
 
     Attributes:
         step_seconds: Time spent inside steps.
+        mask_seconds: The part of it that grammar masks took.
         cached_tokens: Prompt tokens whose KV was found in the prefix cache.
         draft_tokens: By proposer: nodes verified.
         accepted_draft_tokens: By proposer: those of them that became output.
@@ -54,6 +55,7 @@ class EngineTotals:
 
     steps: int = 0
     step_seconds: float = 0.0
+    mask_seconds: float = 0.0
     preemptions: int = 0
     cached_tokens: int = 0
     draft_tokens: Mapping[str, int] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class EngineTotals:
         difference = EngineTotals(
             steps=self.steps - earlier.steps,
             step_seconds=self.step_seconds - earlier.step_seconds,
+            mask_seconds=self.mask_seconds - earlier.mask_seconds,
             preemptions=self.preemptions - earlier.preemptions,
             cached_tokens=self.cached_tokens - earlier.cached_tokens,
             draft_tokens=_difference(self.draft_tokens, earlier.draft_tokens),

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from outrider.telemetry import names
 from outrider.telemetry.attributes import Attributes
+from outrider.telemetry.spans import Phase
 
 Operation: TypeAlias = Literal["chat", "text_completion"]
 
@@ -183,7 +184,10 @@ class InferenceResult:
         queue_seconds: From admission to the first step that ran the request.
         prefill_seconds: From there to the first token.
         decode_seconds: From the first token to the last.
-        methods: One for each proposer that had something to offer, or failed.
+        methods: One for each proposer that had something to offer, or failed; the decode phases tell of their figures.
+        cache_writes: Prompt tokens whose KV later requests can share, and could not before.
+        preemptions: How often it gave up its KV blocks to others.
+        phases: What it went through after admission, each a span.
     """
 
     response_id: str | None = None
@@ -199,9 +203,16 @@ class InferenceResult:
     speculation: SpeculationFigures | None = None
     methods: tuple[MethodFigures, ...] = ()
     grammar: GrammarFigures | None = None
+    cache_writes: int | None = None
+    preemptions: int | None = None
+    phases: tuple[Phase, ...] = ()
+
+    def dropped_drafts(self) -> list[Attributes]:
+        """What the events of the proposers that failed say."""
+        return [told for told in (method.dropped() for method in self.methods) if told is not None]
 
     def attributes(self) -> Attributes:
-        """Everything above as span attributes."""
+        """Everything above as span attributes, except what the phases tell."""
         return {
             names.GEN_AI_RESPONSE_ID: self.response_id,
             names.GEN_AI_RESPONSE_MODEL: self.response_model,
@@ -209,12 +220,13 @@ class InferenceResult:
             names.GEN_AI_USAGE_INPUT_TOKENS: self.input_tokens,
             names.GEN_AI_USAGE_OUTPUT_TOKENS: self.output_tokens,
             names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: self.cached_tokens,
+            names.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: self.cache_writes,
             names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: self.reasoning_tokens,
+            names.SCHEDULER_PREEMPTIONS: self.preemptions,
             names.QUEUE_SECONDS: _as_float(self.queue_seconds),
             names.PREFILL_SECONDS: _as_float(self.prefill_seconds),
             names.DECODE_SECONDS: _as_float(self.decode_seconds),
             **(self.speculation.attributes() if self.speculation is not None else {}),
-            **{name: value for one in self.methods for name, value in one.attributes().items()},
             **(self.grammar.attributes() if self.grammar is not None else {}),
         }
 

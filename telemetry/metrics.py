@@ -10,13 +10,17 @@ from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from outrider.telemetry import names
 from outrider.telemetry.engine_totals import EngineBook, EngineLevels, EngineTotals
-from outrider.telemetry.figures import Operation
+from outrider.telemetry.figures import InferenceResult, Operation
+from outrider.telemetry.http_metrics import HttpMetrics
+from outrider.telemetry.phase_metrics import PhaseMetrics
+from outrider.telemetry.queue_metrics import QueueMetrics
+from outrider.telemetry.vllm_names import VllmNames
 
 OTHER = "other"
 
@@ -34,16 +38,30 @@ _STATM = Path("/proc/self/statm")
 class Metrics:
     """Everything that `/metrics` shows. One writer: the gateway's event loop."""
 
-    def __init__(self, *, routes: Collection[str], models: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        routes: Collection[str],
+        models: Collection[str] = (),
+        profile: names.Profile = "v1.41",
+        vllm_names: bool = False,
+    ) -> None:
         self._routes = frozenset(routes)
         self._models = set(models)
         self._engines = EngineBook()
         self._shown: set[tuple[Counter, str]] = set()  # counters by method or origin
         self._registry = CollectorRegistry()
+        self.http = HttpMetrics(self._registry)
+        self._phases = PhaseMetrics(self._registry, _GEN_AI_LABELS, profile)
+        ProcessCollector(registry=self._registry)
 
+        self.queue = QueueMetrics(self._registry)
         self._requests = self._counter("outrider_requests_total", "HTTP requests answered.", "route", "status")
         self._rate_limited = self._counter("outrider_rate_limited_total", "Requests refused for a rate limit.")
         self._disconnects = self._counter("outrider_client_disconnects_total", "Clients that left before the end.")
+        self._resumed = self._counter(
+            "outrider_resumed_requests_total", "Times that a request went on with another engine.", "reason"
+        )
         self._prompt_tokens = self._counter("outrider_prompt_tokens_total", "Prompt tokens taken in.")
         self._generated_tokens = self._counter("outrider_generated_tokens_total", "Tokens emitted.")
         self._compile = self._histogram(
@@ -77,11 +95,15 @@ class Metrics:
 
         self._running = self._gauge("outrider_requests_running", "Requests in the engines' batches.")
         self._waiting = self._gauge("outrider_requests_waiting", "Requests waiting in the engines.")
+        self._draining = self._gauge("outrider_draining", "1 while the server lets requests end and takes no new ones.")
         self._blocks = self._gauge("outrider_kv_blocks", "KV blocks that the engines have.")
         self._blocks_used = self._gauge("outrider_kv_blocks_used", "KV blocks that requests hold.")
         self._engine_memory = self._gauge("outrider_engine_resident_memory_bytes", "Resident memory of the engines.")
         self._steps = self._counter("outrider_engine_steps_total", "Steps of the engines.")
         self._step_seconds = self._counter("outrider_engine_step_seconds_total", "Time spent inside steps.")
+        self._mask_seconds = self._counter(
+            "outrider_grammar_mask_seconds_total", "Time of steps that grammar masks took."
+        )
         self._cached_tokens = self._counter(
             "outrider_cached_prompt_tokens_total", "Prompt tokens whose KV was found in the prefix cache."
         )
@@ -107,6 +129,8 @@ class Metrics:
         if _STATM.exists():
             memory = self._gauge("outrider_gateway_resident_memory_bytes", "Resident memory of this process.")
             memory.set_function(_resident_bytes)
+        if vllm_names:
+            VllmNames(self._registry)
         build = Info("outrider_build", "What runs here.", registry=self._registry)
         build.info({"version": metadata.version("outrider"), "python": platform.python_version()})
 
@@ -117,11 +141,28 @@ class Metrics:
         """Gives a model or adapter that the operator loaded its own label value."""
         self._models.add(model)
 
-    def observe_request(self, *, route: str | None, status: int) -> None:
-        """Counts one answered HTTP request; the route is the pattern, None when nothing matched."""
-        self._requests.labels(
-            route if route in self._routes else OTHER, str(status) if 100 <= status < 600 else OTHER
-        ).inc()
+    @property
+    def registry(self) -> CollectorRegistry:
+        """For who reads all of it."""
+        return self._registry
+
+    def observe_request(self, *, route: str | None, status: int, seconds: float | None = None) -> None:
+        """Counts one answered HTTP request.
+
+        Args:
+            route: The pattern, None when nothing matched.
+            status: Of the answer.
+            seconds: From its arrival; None for probes and scrapes.
+        """
+        known = route if route is not None and route in self._routes else OTHER
+        code = str(status) if 100 <= status < 600 else OTHER
+        self._requests.labels(known, code).inc()
+        if seconds is not None:
+            self.http.observe(known, code, seconds)
+
+    def set_draining(self) -> None:
+        """Says that no new requests are taken from now on."""
+        self._draining.set(1)
 
     def observe_inference(
         self,
@@ -133,6 +174,7 @@ class Metrics:
         output_tokens: int = 0,
         error_type: str | None = None,
         trace_id: str | None = None,
+        result: InferenceResult | None = None,
     ) -> None:
         """Records one inference that ended.
 
@@ -143,12 +185,18 @@ class Metrics:
             time_to_first_token_seconds: From the request's arrival; None when there was no token.
             output_tokens: Of the whole request.
             error_type: One of `names.ERROR_TYPES`, None on success.
-            trace_id: Becomes an exemplar: only of a trace that is sampled.
+            trace_id: Becomes an exemplar: only of a trace that is kept.
+            result: What came of it, for the phases, the usage and the finish reasons.
         """
         labels = (operation, names.PROVIDER, model if model in self._models else OTHER)
         exemplar = {"trace_id": trace_id} if trace_id is not None else None
         error = "" if error_type is None else error_type if error_type in names.ERROR_TYPES else names.OTHER
         self._duration.labels(*labels, error).observe(duration_seconds, exemplar)
+        if result is not None:
+            self._phases.observe_phases(result.queue_seconds, result.prefill_seconds, result.decode_seconds)
+            self._phases.observe_usage(labels, result.input_tokens or 0, result.output_tokens or 0)
+            for reason in (names.FINISHED_BY_ERROR,) if error_type is not None else result.finish_reasons:
+                self._phases.count_answer(reason)
         if error_type is not None or time_to_first_token_seconds is None:
             return
         self._first_token.labels(*labels).observe(time_to_first_token_seconds, exemplar)
@@ -169,6 +217,10 @@ class Metrics:
         """Counts a client that left before its answer was complete."""
         self._disconnects.inc()
 
+    def count_resumed(self, reason: str) -> None:
+        """Counts a request that went on with another engine; the reason is one of few."""
+        self._resumed.labels(reason).inc()
+
     def observe_grammar_compile(self, seconds: float, backend: str) -> None:
         """Records a compilation that took place, by the library that did it; a cache hit is none."""
         self._compile.labels(backend).observe(seconds)
@@ -188,6 +240,9 @@ class Metrics:
         """
         added = self._engines.enter(engine, levels, totals)
         self._steps.inc(added.steps)
+        if added.steps:
+            self._phases.observe_steps(added.steps, added.step_seconds, levels.running)
+        self._mask_seconds.inc(added.mask_seconds)
         self._step_seconds.inc(added.step_seconds)
         self._preemptions.inc(added.preemptions)
         self._cached_tokens.inc(added.cached_tokens)
@@ -216,7 +271,8 @@ class Metrics:
     def render(self, accept: str) -> tuple[bytes, str]:
         """The body and its Content-Type: OpenMetrics, which has the exemplars, where the Accept header names it."""
         if "application/openmetrics-text" in accept:
-            body: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]  # as it is
+            # Else it would write the colons of vLLM's names as underscores, which its text format does not.
+            body: bytes = openmetrics.generate_latest(self._registry, escaping=openmetrics.ALLOWUTF8)  # type: ignore[no-untyped-call]
             return body, openmetrics.CONTENT_TYPE_LATEST
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 

@@ -12,14 +12,22 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from opentelemetry import propagate
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.trace import SpanKind
 
 from outrider.telemetry import names
+from outrider.telemetry.content import Content
+from outrider.telemetry.details import DetailsEvents
+from outrider.telemetry.inference_trace import TraceSettings
+from outrider.telemetry.sdk_spans import SdkSpans
+from outrider.telemetry.spans import FinishedTrace
 from outrider.telemetry.trace_file import TraceFile
+from outrider.telemetry.tracing import quieten
 
 CLOSE_SECONDS = 2.0
 _EXPORT_SECONDS = 2.5  # one batch, retries included; the SDK's 10 s would fill the queue behind a dead collector
@@ -34,38 +42,47 @@ class SpanPipeline:
     Every standard OTEL_* variable is honoured; they are read here, by the SDK.
     """
 
-    def __init__(self, *, collector: bool, trace_file: Path | None) -> None:
-        resource = Resource.create(
-            {
-                names.SERVICE_NAME: "outrider",
-                names.SERVICE_VERSION: metadata.version("outrider"),
-                **OTELResourceDetector().detect().attributes,  # else the arguments would win over the variables
-            }
-        )
+    def __init__(
+        self, *, collector: bool, trace_file: Path | None, settings: TraceSettings, events: bool = False
+    ) -> None:
         # Without the SDK's exit hook, which waits 30 s for a dead collector: `close` is the owner's duty.
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider = TracerProvider(resource=resource(), shutdown_on_exit=False)
+        self._sampler = provider.sampler  # as OTEL_TRACES_SAMPLER says
+        self._sdk_spans = SdkSpans(provider.resource, settings.profile)
         self._exporters: list[SpanExporter] = []
         self._processors: list[BatchSpanProcessor] = []
         if trace_file is not None:
             self._add(TraceFile(trace_file), delay_ms=_FILE_DELAY_MS)
         if collector:
             self._add(_Collector())
-        self.tracer = self._provider.get_tracer(names.SCOPE, metadata.version("outrider"), names.SCHEMA_URL)
-        self.propagator = propagate.get_global_textmap()
-        _quieten("opentelemetry.exporter", logging.CRITICAL)  # an error for each batch; `_Collector` says it once
-        _quieten("opentelemetry", logging.ERROR)  # a warning for each malformed tracestate, with the client's text
+        self._events = DetailsEvents(provider.resource, settings.profile) if events else None
+        quieten("opentelemetry.exporter", logging.CRITICAL)  # an error for each batch; `_Collector` says it once
 
     def __repr__(self) -> str:
         return f"SpanPipeline({', '.join(map(repr, self._exporters))})"
+
+    def samples(self, parent: Context, trace_id: int, name: str) -> bool:
+        """Whether OTEL_TRACES_SAMPLER would record the trace of a request that begins."""
+        decision = self._sampler.should_sample(parent, trace_id, name, SpanKind.SERVER).decision
+        return decision is Decision.RECORD_AND_SAMPLE
+
+    def send(self, trace: FinishedTrace, content: Content | None = None) -> None:
+        """Queues a trace, and the event of its details with it if there is something to tell."""
+        for span in self._sdk_spans.of(trace):
+            for processor in self._processors:
+                processor.on_end(span)
+        if self._events is not None and content is not None:
+            self._events.emit(trace, content)
 
     def close(self) -> None:
         """Sends what is queued and stops; returns after CLOSE_SECONDS at the latest, with what could be sent."""
         # `shutdown` joins the processor's thread for up to 30 s, hence in a thread that may be left behind.
         closers = [threading.Thread(target=processor.shutdown, daemon=True) for processor in self._processors]
+        others = [] if self._events is None else [threading.Thread(target=self._events.close, daemon=True)]
         deadline = time.monotonic() + CLOSE_SECONDS
-        for closer in closers:
+        for closer in (*closers, *others):
             closer.start()
-        for closer in closers:
+        for closer in (*closers, *others):
             closer.join(max(0.0, deadline - time.monotonic()))
         for closer, exporter in zip(closers, self._exporters, strict=True):
             if closer.is_alive():
@@ -76,7 +93,6 @@ class SpanPipeline:
         processor = BatchSpanProcessor(exporter, schedule_delay_millis=delay_ms)
         self._exporters.append(exporter)
         self._processors.append(processor)
-        self._provider.add_span_processor(processor)
 
 
 class _Collector(SpanExporter):
@@ -105,7 +121,12 @@ class _Collector(SpanExporter):
         self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the package does not annotate it
 
 
-def _quieten(logger_name: str, level: int) -> None:
-    logger = logging.getLogger(logger_name)
-    if logger.level == logging.NOTSET:  # else someone wants to see it
-        logger.setLevel(level)
+def resource() -> Resource:
+    """What this service calls itself; the standard variables win."""
+    return Resource.create(
+        {
+            names.SERVICE_NAME: "outrider",
+            names.SERVICE_VERSION: metadata.version("outrider"),
+            **OTELResourceDetector().detect().attributes,  # else the arguments would win over the variables
+        }
+    )

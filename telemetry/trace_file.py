@@ -6,12 +6,13 @@ Owns the shape of a line, which other tools may rely on. Knows nothing of who ma
 import json
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from outrider.telemetry.times import iso
 
 _log = logging.getLogger(__name__)
 
@@ -58,20 +59,17 @@ def _line(span: ReadableSpan) -> dict[str, Any]:
         "parent_id": f"{span.parent.span_id:016x}" if span.parent is not None else None,
         "name": span.name,
         "kind": span.kind.name,
-        "start": _iso(span.start_time),
+        "start": iso(span.start_time),
         "duration_ms": (span.end_time - span.start_time) / 1e6,
         "status": span.status.status_code.name,
         "attributes": dict(span.attributes or {}),
         "events": [
-            {"name": event.name, "time": _iso(event.timestamp), "attributes": dict(event.attributes or {})}
+            {"name": event.name, "time": iso(event.timestamp), "attributes": dict(event.attributes or {})}
             for event in span.events
+        ],
+        "links": [
+            {"trace_id": f"{link.context.trace_id:032x}", "span_id": f"{link.context.span_id:016x}"}
+            for link in span.links
         ],
         "resource": dict(span.resource.attributes),
     }
-
-
-def _iso(nanoseconds: int) -> str:
-    """UTC with microseconds; in integers, because a float holds no nanoseconds since 1970."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

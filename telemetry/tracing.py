@@ -1,23 +1,25 @@
-"""The two spans of a request: the HTTP server span and, below it, the one span with `gen_ai.*` attributes.
+"""Begins the trace of every request, and decides where it goes when the request has ended.
 
-Owns what a span says and when it is an error. Knows neither the HTTP server nor the exporters. With tracing off the
-same objects do nothing and the SDK is not imported. Spans are started with an explicit parent and never made current:
-in streaming code a current span would leak into whatever else the task's context reaches.
+Knows neither the HTTP server nor the exporters. Spans are never made current: in streaming code a current span would
+leak into whatever else the task's context reaches. With tracing off nothing is taken down and the SDK is not imported.
 """
 
 import logging
-import os
-import time
+import random
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from opentelemetry import baggage, propagate
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import get_current_span
 
 from outrider.telemetry import names
-from outrider.telemetry.attributes import Attributes, sendable, sendable_text
-from outrider.telemetry.figures import InferenceResult, Operation, RequestAttributes
+from outrider.telemetry.attributes import Attributes
+from outrider.telemetry.inference_trace import TraceSettings
+from outrider.telemetry.options import TraceOptions, capture_of_environment, profile_of_environment, variable
+from outrider.telemetry.recent import RecentTraces
+from outrider.telemetry.request_trace import RANDOM, SAMPLED, RequestTrace, ServerSpan
+from outrider.telemetry.spans import RemoteSpan
 
 if TYPE_CHECKING:
     from outrider.telemetry.span_pipeline import SpanPipeline
@@ -26,35 +28,69 @@ _log = logging.getLogger(__name__)
 
 
 class Tracing:
-    """Makes the spans of every request. One per process, made after any fork; the owner calls `close`."""
+    """Makes the traces of all requests. One per process, made after any fork; the owner calls `close`.
 
-    def __init__(self, pipeline: "SpanPipeline | None" = None) -> None:
+    Attributes:
+        settings: How spans are written.
+        captures_content: Whether anybody wants the texts of requests and answers.
+    """
+
+    def __init__(
+        self,
+        options: TraceOptions | None = None,
+        pipeline: "SpanPipeline | None" = None,
+        settings: TraceSettings | None = None,
+        *,
+        content_in_events: bool = False,
+    ) -> None:
+        self._options = options or TraceOptions()
         self._pipeline = pipeline
+        self._recent = RecentTraces(self._options.recent) if self._options.recent else None
+        self._content_in_events = content_in_events
+        self.settings = settings or TraceSettings()
+        self.captures_content = content_in_events or self.settings.content_on_spans
 
     def __repr__(self) -> str:
-        return f"Tracing({self._pipeline or 'off'})"
+        return f"Tracing({self._pipeline or self._recent or 'off'})"
 
     @classmethod
-    def from_environment(cls, trace_file: Path | None = None) -> "Tracing":
-        """Sends to the collector that OTEL_EXPORTER_OTLP_(TRACES_)ENDPOINT names, to `trace_file`, to both or to none.
+    def from_environment(cls, options: TraceOptions | None = None) -> "Tracing":
+        """Sends to the collector of OTEL_EXPORTER_OTLP_(TRACES_)ENDPOINT, to the trace file, to both or to none.
 
-        OTEL_SDK_DISABLED=true wins over both, OTEL_TRACES_EXPORTER=none over the collector.
+        OTEL_SDK_DISABLED=true wins over both, OTEL_TRACES_EXPORTER=none over the collector. Neither concerns the traces
+        that are kept in memory.
         """
-        endpoint = _variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or _variable("OTEL_EXPORTER_OTLP_ENDPOINT")
-        collector = endpoint != "" and _variable("OTEL_TRACES_EXPORTER") != "none"
-        if not collector and trace_file is None:
-            return cls()
-        if _variable("OTEL_SDK_DISABLED") == "true":
-            if trace_file is not None:
-                _log.warning("OTEL_SDK_DISABLED is set: no traces are written to %s", trace_file)
-            return cls()
-        protocol = _variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or _variable("OTEL_EXPORTER_OTLP_PROTOCOL")
+        options = options or TraceOptions()
+        capture, problem = capture_of_environment()
+        if problem is not None:
+            _log.warning("%s", problem)
+        settings = TraceSettings(
+            profile=profile_of_environment(options.profile),
+            content_on_spans=capture in {"SPAN_ONLY", "SPAN_AND_EVENT"},
+        )
+        asked = variable("OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT")
+        in_events = asked == "true" if asked else capture in {"EVENT_ONLY", "SPAN_AND_EVENT"}
+        # A warning for each malformed tracestate would carry the client's text.
+        quieten("opentelemetry", logging.ERROR)
+
+        endpoint = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or variable("OTEL_EXPORTER_OTLP_ENDPOINT")
+        collector = endpoint != "" and variable("OTEL_TRACES_EXPORTER") != "none"
+        if not collector and options.trace_file is None:
+            return cls(options, None, settings)
+        if variable("OTEL_SDK_DISABLED") == "true":
+            if options.trace_file is not None:
+                _log.warning("OTEL_SDK_DISABLED is set: no traces are written to %s", options.trace_file)
+            return cls(options, None, settings)
+        protocol = variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or variable("OTEL_EXPORTER_OTLP_PROTOCOL")
         if collector and protocol not in {"", "http/protobuf"}:
             _log.warning("spans are sent as OTLP http/protobuf, not as %s: name an endpoint that takes it", protocol)
 
         from outrider.telemetry.span_pipeline import SpanPipeline  # noqa: PLC0415, the SDK costs when it is unused
 
-        return cls(SpanPipeline(collector=collector, trace_file=trace_file))
+        pipeline = SpanPipeline(
+            collector=collector, trace_file=options.trace_file, settings=settings, events=in_events and collector
+        )
+        return cls(options, pipeline, settings, content_in_events=in_events and collector)
 
     def start_request(
         self,
@@ -67,8 +103,8 @@ class Tracing:
         client_address: str | None = None,
         server_address: str | None = None,
         server_port: int | None = None,
-    ) -> "RequestTrace":
-        """Starts the server span, as a child of the W3C parent in `headers`; a malformed parent is no parent.
+    ) -> RequestTrace:
+        """Starts the server span, below the W3C parent in `headers` if it is trusted; a malformed parent is none.
 
         Args:
             method: As the client sent it.
@@ -80,14 +116,11 @@ class Tracing:
             server_address: The host that the client named, without the port.
             server_port: Recorded only with `server_address`.
         """
-        if self._pipeline is None:
+        if self._pipeline is None and self._recent is None:
             return RequestTrace()
         known = method in names.HTTP_METHODS
         verb = method if known else "HTTP"
-        server: Attributes = {
-            names.SERVER_ADDRESS: server_address,
-            names.SERVER_PORT: server_port if server_address is not None else None,
-        }
+        name = f"{verb} {route}" if route is not None else verb
         attributes: Attributes = {
             names.HTTP_REQUEST_METHOD: method if known else names.OTHER,
             names.HTTP_ROUTE: route,
@@ -95,158 +128,75 @@ class Tracing:
             names.URL_SCHEME: scheme,
             names.CLIENT_ADDRESS: client_address,
             names.USER_AGENT: headers.get("user-agent"),
-            **server,
         }
-        tracer = self._pipeline.tracer
-        span = tracer.start_span(
-            f"{verb} {route}" if route is not None else verb,
-            context=self._pipeline.propagator.extract(headers, Context()),
-            kind=SpanKind.SERVER,
-            attributes=sendable(attributes),
+        trust = self._options.context
+        context = Context() if trust == "ignore" else propagate.get_global_textmap().extract(headers, Context())
+        caller = _caller(context)
+        parent = caller if trust == "trust" else None
+        if trust == "trust" and context:
+            for key in names.BAGGAGE_KEYS:
+                value = baggage.get_baggage(key, context)
+                attributes[key] = value if isinstance(value, str) else None
+        trace_id = random.getrandbits(128) or 1 if parent is None else parent.trace_id
+        flags = RANDOM if parent is None else parent.flags & ~SAMPLED
+        if self._pipeline is not None and self._pipeline.samples(
+            context if parent is not None else Context(), trace_id, name
+        ):
+            flags |= SAMPLED
+        span = ServerSpan(
+            name=name,
+            trace_id=trace_id,
+            flags=flags,
+            attributes=attributes,
+            server={
+                names.SERVER_ADDRESS: server_address,
+                names.SERVER_PORT: server_port if server_address is not None else None,
+            },
+            parent=parent,
+            link=caller if trust == "link" else None,
         )
-        return RequestTrace(tracer, span, server)
+        return RequestTrace(self, span)
+
+    def keeps(self, span: ServerSpan, *, failed: bool, seconds: float) -> bool:
+        """Whether a trace is sent: errors and slow ones always, of the others a share.
+
+        The share goes by the trace id, so that several servers agree. What a trusted caller samples is kept whole.
+        """
+        if self._pipeline is None or not span.flags & SAMPLED:
+            return False
+        options = self._options
+        if failed or options.share >= 1 or seconds > options.slow_seconds:
+            return True
+        if span.parent is not None and span.parent.flags & SAMPLED:
+            return True
+        return (span.trace_id & 0xFFFFFFFF) / 2**32 < options.share
+
+    def take(self, request: RequestTrace) -> None:
+        """Takes in a request that has ended. Those without an inference are not kept in memory."""
+        if self._recent is not None and request.inference.is_on:
+            self._recent.add(request)
+        if self._pipeline is not None and request.is_kept:
+            content = request.inference.content if self._content_in_events else None
+            self._pipeline.send(request.finished_trace(), content)
+
+    def recent_json(self, *, limit: int, trace_id: str | None = None) -> dict[str, Any]:
+        """What `GET /traces` answers: see `RecentTraces.as_json`."""
+        return (self._recent or RecentTraces(0)).as_json(limit=limit, trace_id=trace_id)
 
     def close(self) -> None:
-        """Sends what is queued; blocks for up to two seconds, so call it in a thread. Later requests are not traced."""
+        """Sends what is queued; blocks for up to two seconds, so call it in a thread. Later requests are not sent."""
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
             pipeline.close()
 
 
-class InferenceTrace:
-    """The `gen_ai.*` span of a request. `end` or `fail` closes it, and whatever comes after does nothing."""
-
-    def __init__(self, span: Span | None = None, *, stream: bool = False, choice_count: int = 1) -> None:
-        self._span = span
-        self._stream = stream
-        self._choice_count = choice_count
-        self._started = 0 if span is None else time.perf_counter_ns()
-        self._has_token = False
-
-    def __repr__(self) -> str:
-        return f"InferenceTrace({'off or ended' if self._span is None else 'open'})"
-
-    def first_token(self) -> None:
-        """Marks the first token, once; when streaming, its time since the span's start is the time to first chunk."""
-        if self._span is None or self._has_token:
-            return
-        self._has_token = True
-        self._span.add_event(names.FIRST_TOKEN_EVENT)
-        if self._stream:
-            seconds = (time.perf_counter_ns() - self._started) / 1e9
-            self._span.set_attribute(names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, seconds)
-
-    def end(self, result: InferenceResult) -> None:
-        """Closes the span of an inference that came to its end."""
-        self._close(result, {}, error_type=None)
-
-    def fail(self, error_type: str, result: InferenceResult | None = None) -> None:
-        """Closes the span as an error; `result` tells what was generated until then. Every choice ends by "error"."""
-        reasons = [names.FINISHED_BY_ERROR] * self._choice_count
-        self._close(result or InferenceResult(), {names.GEN_AI_RESPONSE_FINISH_REASONS: reasons}, error_type=error_type)
-
-    def _close(self, result: InferenceResult, override: Attributes, *, error_type: str | None) -> None:
-        span, self._span = self._span, None
-        if span is None:
-            return
-        span.set_attributes(sendable(result.attributes() | override))
-        for method in result.methods:
-            dropped = method.dropped()
-            if dropped is not None:
-                span.add_event(names.SPEC_DROPPED_EVENT, sendable(dropped))
-        if error_type is not None:
-            _set_error(span, error_type)
-        span.end()
+def quieten(logger_name: str, level: int) -> None:
+    """Sets a library's level, unless somebody wants to see more."""
+    logger = logging.getLogger(logger_name)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(level)
 
 
-class RequestTrace:
-    """The server span of a request. Its ids stay readable after the end."""
-
-    def __init__(
-        self, tracer: Tracer | None = None, span: Span | None = None, server: Attributes | None = None
-    ) -> None:
-        self._tracer = tracer
-        self._span = span
-        self._server = server
-        self._context: SpanContext | None = None if span is None else span.get_span_context()
-        self._inference: InferenceTrace | None = None
-
-    def __repr__(self) -> str:
-        return f"RequestTrace({self.trace_id or 'off'}, {'ended' if self._span is None else 'open'})"
-
-    @property
-    def trace_id(self) -> str | None:
-        """32 hexadecimal digits for logs and error bodies; None with tracing off."""
-        return None if self._context is None else f"{self._context.trace_id:032x}"
-
-    @property
-    def traceresponse(self) -> str | None:
-        """The value of the `traceresponse` header; None with tracing off."""
-        ids = self._context
-        return None if ids is None else f"00-{ids.trace_id:032x}-{ids.span_id:016x}-{ids.trace_flags:02x}"
-
-    @property
-    def is_sampled(self) -> bool:
-        """Whether the trace will be found where spans are sent: only then may an exemplar name it."""
-        return self._context is not None and self._context.trace_flags.sampled
-
-    def start_inference(
-        self, operation: Operation, *, model: str, stream: bool, request: RequestAttributes
-    ) -> InferenceTrace:
-        """Starts the inference span, at most one per request: backends add up the tokens of each such span.
-
-        `model` names the span: a known model, not whatever the client wrote.
-        """
-        if self._tracer is None or self._span is None:
-            return InferenceTrace()
-        attributes: Attributes = {
-            names.GEN_AI_OPERATION_NAME: operation,
-            names.GEN_AI_PROVIDER_NAME: names.PROVIDER,
-            names.GEN_AI_REQUEST_MODEL: model,
-            names.GEN_AI_REQUEST_STREAM: True if stream else None,
-            **request.attributes(),
-            **(self._server or {}),
-        }
-        span = self._tracer.start_span(
-            f"{operation} {sendable_text(model)}",
-            context=set_span_in_context(self._span, Context()),
-            kind=SpanKind.INTERNAL,
-            attributes=sendable(attributes),
-        )
-        self._inference = InferenceTrace(span, stream=stream, choice_count=request.choice_count)
-        return self._inference
-
-    def end(self, status: int | None, error_type: str | None = None) -> None:
-        """Closes the server span, and an inference span that was left open, as failed.
-
-        A 4xx is the client's error and leaves the status unset, whatever `error_type` says. Everything else with an
-        `error_type` is an error, a stream that broke off after its 200 too, and so is a client that left.
-
-        Args:
-            status: The HTTP status that was sent, None when none was.
-            error_type: One of `names.ERROR_TYPES`; the status itself if None and the status is 5xx.
-        """
-        span, self._span = self._span, None
-        if span is None:
-            return
-        if status is None:
-            error_type = error_type or names.OTHER
-        else:
-            span.set_attribute(names.HTTP_RESPONSE_STATUS_CODE, status)
-            if status >= 500:
-                error_type = error_type or str(status)
-        refused = status is not None and 400 <= status < 500 and error_type != names.CLIENT_DISCONNECTED
-        if self._inference is not None:
-            self._inference.fail(error_type or names.OTHER)
-        if error_type is not None and not refused:
-            _set_error(span, error_type)
-        span.end()
-
-
-def _set_error(span: Span, error_type: str) -> None:
-    span.set_attribute(names.ERROR_TYPE, error_type)
-    span.set_status(StatusCode.ERROR)
-
-
-def _variable(name: str) -> str:
-    return os.environ.get(name, "").strip().lower()
+def _caller(context: Context) -> RemoteSpan | None:
+    ids = get_current_span(context).get_span_context()
+    return RemoteSpan(ids.trace_id, ids.span_id, int(ids.trace_flags), dict(ids.trace_state)) if ids.is_valid else None

@@ -8,6 +8,10 @@ import signal
 # Before torch is imported: threads that wait by spinning starve each other where another process is busy too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Beside another worker, two threads wait for each other and for a processor: a step of half a millisecond takes fifty.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 

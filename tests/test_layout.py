@@ -14,7 +14,7 @@ FOLDERS = sorted(SETUPTOOLS["package-dir"].values())
 MAY_IMPORT = {
     "cli": set(FOLDERS),
     "gateway": {
-        *("engine.answer_text", "engine.errors", "engine.protocol", "engine.tokenizer"),  # torch-free
+        *("engine.answer_text", "engine.errors", "engine.prefix", "engine.protocol", "engine.tokenizer"),  # torch-free
         *("structured", "telemetry"),
     },
     "engine": {"kernels", "speculative", "structured", "telemetry"},
@@ -30,6 +30,7 @@ ONLY_IN = {
     "xgrammar": {"structured"},
     "llguidance": {"structured"},
     "jsonschema_rs": {"structured"},
+    "redis": {"gateway"},
     "triton": {"kernels"},
     "typer": {"cli"},
 }

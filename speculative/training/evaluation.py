@@ -13,11 +13,12 @@ from typing import Protocol
 import torch
 from rich.table import Table
 
+from outrider.speculative.limits import MAX_NODES
 from outrider.speculative.match import match
 from outrider.speculative.proposer import Draft
 from outrider.speculative.training.samples import Prompt
 from outrider.speculative.training.target import Features, Target
-from outrider.speculative.tree import MAX_NODES, merge
+from outrider.speculative.tree import merge
 
 
 @dataclass(slots=True)

@@ -1,7 +1,6 @@
 """Starting, stopping, and what an operator can get wrong. No process outlives the server."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -13,6 +12,8 @@ from pathlib import Path
 import openai
 import pytest
 from server import COMMAND, Server
+
+from outrider.gateway.keys import Key, change_keys, digest, new_secret
 
 
 def is_alive(pid: int) -> bool:
@@ -63,21 +64,6 @@ def test_running_requests_finish_before_the_server_stops() -> None:
     assert first.choices[0].finish_reason is None
     assert "length" == rest[-1].choices[0].finish_reason
     assert 0 == server.wait()[0]
-
-
-def test_a_dead_engine_ends_the_server_with_a_line() -> None:
-    """A server that can answer nothing does not pretend to be there."""
-    server = Server()
-    engine = next(
-        pid for pid in server.children() if b"engine" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    )
-    os.kill(engine, signal.SIGKILL)
-
-    status, output = server.wait()
-
-    assert 1 == status
-    assert "the engine ended unexpectedly" in output
-    assert "Traceback" not in output
 
 
 def test_a_port_in_use_is_one_line() -> None:
@@ -153,6 +139,43 @@ def test_a_key_is_asked_for_and_the_limit_holds(tmp_path) -> None:
     assert 0 < int(headers["retry-after"]) <= 30
     assert ("2", "0") == (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"])
     assert "Please try again in" in limited.value.message
+
+
+def test_keys_and_limits_are_read_again_on_sighup(tmp_path) -> None:
+    """The streams that run go on; a revoked key is refused from then on, and a new limit holds."""
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'keys = "{tmp_path}/keys.json"\n[global_limits]\nrequests_per_minute = 1000\n')
+    secrets = {name: new_secret() for name in ("first", "second")}
+    keys = [Key(id=name, sha256=digest(secret)) for name, secret in secrets.items()]
+    change_keys(tmp_path / "keys.json", lambda _: keys)
+    server = Server("--config", str(config))
+    first, second = (openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) for key in secrets.values())
+    body = {"model": "outrider-demo", "prompt": "a"}
+    with first, second:
+        stream = first.completions.create(**body, max_tokens=300, stream=True, extra_body={"ignore_eos": True})
+        begun = next(iter(stream))
+        change_keys(tmp_path / "keys.json", lambda _: keys[1:])
+        config.write_text(config.read_text().replace("1000", "2"))
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while not is_refused(first, body):
+            assert time.monotonic() < deadline, "SIGHUP changed nothing"
+        ended = [chunk.choices[0].finish_reason for chunk in stream]
+        headers = second.completions.with_raw_response.create(**body, max_tokens=1).headers
+    status, _ = server.stop()
+
+    assert begun.choices[0].finish_reason is None
+    assert "length" == ended[-1]
+    assert "2" == headers["x-ratelimit-limit-requests"]
+    assert 0 == status
+
+
+def is_refused(client, body) -> bool:
+    try:
+        client.completions.create(**body, max_tokens=1)
+    except openai.AuthenticationError:
+        return True
+    return False
 
 
 def test_the_halves_run_apart(tmp_path) -> None:

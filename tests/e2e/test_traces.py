@@ -33,7 +33,7 @@ async def test_a_request_leaves_a_server_span_and_one_inference_span(server, tra
     with urllib.request.urlopen(request) as response:
         answer, traceresponse = json.load(response), response.headers["traceresponse"]
 
-    spans = await spans_of(trace_file, trace_id, 2)
+    spans = await spans_of(trace_file, trace_id, 7)
 
     http = next(span for span in spans if span["name"] == "POST /v1/chat/completions")
     inference = next(span for span in spans if span["name"] == "chat outrider-demo")
@@ -45,9 +45,14 @@ async def test_a_request_leaves_a_server_span_and_one_inference_span(server, tra
     assert 0 == attributes["gen_ai.request.temperature"]
     assert "json_schema" == attributes["outrider.grammar.kind"]
     assert 8 == attributes["outrider.spec.k_max"]
-    assert attributes["outrider.spec.grammar.steps"] == attributes["outrider.spec.steps"] > 0
-    assert attributes["outrider.spec.grammar.accept_len_histogram"] == attributes["outrider.spec.accept_len_histogram"]
+    decode = next(span for span in spans if span["name"] == "outrider.decode")["attributes"]
+    assert decode["outrider.spec.grammar.steps"] == attributes["outrider.spec.steps"] > 0
+    assert decode["outrider.spec.grammar.accept_len_histogram"] == attributes["outrider.spec.accept_len_histogram"]
     assert not any(name.startswith("gen_ai.") for name in http["attributes"])
+    phases = sorted((span["start"], span["name"]) for span in spans if span["parent_id"] == inference["span_id"])
+    assert ["admission", "grammar.compile", "queue", "prefill", "decode"] == [
+        name.removeprefix("outrider.") for _, name in phases
+    ]
 
 
 async def test_a_refused_request_is_traced_too(server, trace_file) -> None:
@@ -61,6 +66,6 @@ async def test_a_refused_request_is_traced_too(server, trace_file) -> None:
         with error:
             assert 400 == error.status
 
-    (span,) = await spans_of(trace_file, trace_id, 1)
+    span = next(span for span in await spans_of(trace_file, trace_id, 3) if span["kind"] == "SERVER")
 
     assert (400, "UNSET") == (span["attributes"]["http.response.status_code"], span["status"])

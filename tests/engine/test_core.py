@@ -1,6 +1,7 @@
 """The engine's loop on a tiny random model: exactness, batching, preemption, aborts."""
 
 import random
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -255,17 +256,39 @@ def test_a_request_whose_time_is_over_ends_as_it_is(make_core, monkeypatch) -> N
 
 
 def test_figures_tell_where_the_time_went(make_core) -> None:
-    """They come with the last delta, and only there."""
+    """They come with the first token and with the last, and only there."""
     core = make_core()
     deltas = run_deltas(core, [submit("a", prompts(1)[0], max_tokens=20, ignore_eos=True, methods=("ngram",))])["a"]
 
-    assert [None] * (len(deltas) - 1) == [delta.figures for delta in deltas[:-1]]
-    figures = deltas[-1].figures
+    assert [None] * (len(deltas) - 2) == [delta.figures for delta in deltas[1:-1]]
+    first, figures = deltas[0].figures, deltas[-1].figures
+    assert first is not None
+    assert (first.decode_seconds, first.token_gaps) == (0.0, None)
     assert figures is not None
     assert figures.num_steps == len(deltas)
+    assert figures.num_chunks == 1
+    assert figures.token_gaps is not None
+    assert 0 < figures.token_gaps.median <= figures.token_gaps.percentile_99 <= figures.token_gaps.longest
     assert min(figures.queue_seconds, figures.prefill_seconds, figures.decode_seconds) >= 0
     for counts in figures.speculation:
         assert counts.num_accepted_tokens == sum(j * n for j, n in enumerate(counts.acceptance_histogram))
+
+
+def test_figures_tell_each_wait(make_core) -> None:
+    """One for the arrival and one for each preemption, in their order; a prompt in pieces tells how many."""
+    core = make_core(dtype="float32", kv_memory_bytes=140_000, max_num_seqs=8, max_num_batched_tokens=16)
+    submits = [submit(f"r{index}", list(range(2, 42)), max_tokens=40, ignore_eos=True) for index in range(8)]
+    figures = [deltas[-1].figures for deltas in run_deltas(core, submits).values()]
+
+    assert core.stats().total_preemptions > 0
+    assert [1 + one.num_preemptions for one in figures] == [len(one.waits) for one in figures]
+    for one in figures:
+        marks = [mark for wait in one.waits for mark in wait]
+        assert marks == sorted(marks)
+        assert (0.0, one.queue_seconds) == one.waits[0]
+        assert one.num_chunks >= 3 or one.num_cached_tokens > 0
+    assert list(range(8)) == [one.num_waiting for one in figures]
+    assert all(abs(time.time() - one.arrived_at) < 60 for one in figures)
 
 
 def test_the_end_token_ends_a_request(make_core) -> None:

@@ -8,7 +8,7 @@ from outrider.engine.config import DEFAULT_SPECULATION, EngineConfig
 from outrider.engine.core import EngineCore
 from outrider.engine.errors import LoadError, RequestError
 from outrider.engine.protocol import Hello, SpeculationParams, Submit, decode_command, encode
-from outrider.speculative.tree import MAX_NODES
+from outrider.speculative.limits import MAX_NODES
 
 LOADED = ("grammar", "prediction", "ngram", "suffix")
 

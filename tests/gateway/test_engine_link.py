@@ -19,7 +19,7 @@ from outrider.engine.protocol import (
     Submit,
     TokenDelta,
 )
-from outrider.gateway.engine_link import EngineLink
+from outrider.gateway.engine_link import EngineFailedError, EngineLink, Failure
 from outrider.gateway.errors import ApiError
 from outrider.structured.constraint import CompiledGrammar
 
@@ -62,7 +62,7 @@ async def linked(tmp_path):
         await runner.setup()
         path = str(tmp_path / "engine.sock")
         await web.UnixSite(runner, path).start()
-        link = await EngineLink.connect(path, lambda stats: None)
+        link = await EngineLink.connect(path)
         opened.append((link, runner))
         return engine, link
 
@@ -174,7 +174,7 @@ async def test_a_request_that_the_engine_fails_raises_its_reason(linked) -> None
     assert 500 == caught.value.status
 
 
-async def test_a_lost_engine_ends_every_request_with_503(linked) -> None:
+async def test_a_lost_engine_fails_every_request(linked) -> None:
     """Those that run and those that come."""
 
     async def script(websocket, command) -> None:
@@ -183,9 +183,9 @@ async def test_a_lost_engine_ends_every_request_with_503(linked) -> None:
     _, link = await linked(script)
 
     for _ in range(2):
-        with pytest.raises(ApiError, match="send") as caught:
+        with pytest.raises(EngineFailedError) as caught:
             await collect(link)
-        assert 503 == caught.value.status
+        assert Failure.LOST is caught.value.failure
     await link.wait_lost()
     assert not link.is_connected
 
@@ -193,4 +193,4 @@ async def test_a_lost_engine_ends_every_request_with_503(linked) -> None:
 async def test_nobody_there_is_an_oserror(tmp_path) -> None:
     """The caller turns it into one line."""
     with pytest.raises(OSError, match="no engine answers"):
-        await EngineLink.connect(str(tmp_path / "none.sock"), lambda stats: None)
+        await EngineLink.connect(str(tmp_path / "none.sock"))

@@ -12,8 +12,10 @@ from outrider.demo import target_path
 from outrider.engine.answer_text import AnswerText
 from outrider.engine.protocol import FinishReason, Hello, TokenDelta
 from outrider.engine.tokenizer import Tokenizer
+from outrider.gateway.access import Access
 from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
+from outrider.gateway.queue import open_queue
 from outrider.gateway.state import Gateway
 from outrider.structured.backends import Backends
 from outrider.structured.constraint import CompiledGrammar
@@ -67,7 +69,7 @@ class SayingEngine:
         self._tokenizer = tokenizer
         self._loader = GrammarLoader(HELLO.model_path, HELLO.vocab_size, HELLO.eos_token_ids)
 
-    async def generate(self, submit, grammar) -> AsyncGenerator[TokenDelta]:
+    async def generate(self, submit, grammar, on_resume) -> AsyncGenerator[TokenDelta]:
         self.prompt, self.grammar = self._tokenizer.decode(submit.prompt_ids), grammar
         ids = self._tokenizer.encode(self.text, add_special_tokens=False)[: self.limit]
         reason = FinishReason.STOP if self.limit is None else FinishReason.LENGTH
@@ -102,7 +104,8 @@ async def connect(parts):
         metrics.add_model("m")
         config = GatewayConfig(**settings)
         tracing = Tracing.from_environment(None)
-        gateway = Gateway(config, "m", engine, parts.tokenizer, parts.compiler, tracing, metrics, None)
+        access, queue = Access(config), open_queue(config, lambda: 8, metrics.queue)
+        gateway = Gateway(config, "m", engine, parts.tokenizer, parts.compiler, tracing, metrics, access, queue)
         server = TestServer(build_app(gateway))
         await server.start_server()
         client = openai.AsyncOpenAI(base_url=str(server.make_url("/v1")), api_key="any", max_retries=0)

@@ -11,9 +11,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from outrider.engine.protocol import FinishReason, Hello, RequestFigures, Submit, TokenDelta
 from outrider.engine.tokenizer import Tokenizer
+from outrider.gateway.access import Access
 from outrider.gateway.app import ROUTES, build_app
 from outrider.gateway.config import GatewayConfig
-from outrider.gateway.limits import RequestLimit
+from outrider.gateway.queue import open_queue
 from outrider.gateway.state import Gateway
 from outrider.structured.constraint import CompiledGrammar, Constraint
 from outrider.structured.finding import Finding
@@ -39,7 +40,7 @@ class SayingEngine:
         self.finish = FinishReason.STOP
         self._tokenizer = tokenizer
 
-    async def generate(self, submit: Submit, grammar: CompiledGrammar | None) -> AsyncIterator[TokenDelta]:
+    async def generate(self, submit: Submit, grammar: CompiledGrammar | None, on_resume) -> AsyncIterator[TokenDelta]:
         self.submits.append(submit)
         text = self.texts[min(len(self.submits), len(self.texts)) - 1]
         ids = self._tokenizer.encode(text, add_special_tokens=False)
@@ -69,9 +70,9 @@ async def gateway() -> AsyncIterator[Gateway]:
     tracing = Tracing.from_environment(None)
     engine: Any = SayingEngine(tokenizer)
     compiler: Any = LeavingCompiler()
-    made = Gateway(
-        GatewayConfig(), "m", engine, tokenizer, compiler, tracing, Metrics(routes=ROUTES, models=["m"]), None
-    )
+    config, metrics = GatewayConfig(), Metrics(routes=ROUTES, models=["m"])
+    queue = open_queue(config, lambda: 8, metrics.queue)
+    made = Gateway(config, "m", engine, tokenizer, compiler, tracing, metrics, Access(config), queue)
     yield made
     await made.checker.close()
     tracing.close()
@@ -147,7 +148,7 @@ async def test_what_cannot_come_out_differently_is_not_drawn_again(client, gatew
 
 async def test_a_retry_is_a_request_to_the_rate_limit(client, gateway) -> None:
     """When it has none left, the answer is returned as it is."""
-    gateway.limit = RequestLimit(2)
+    gateway.access = Access(GatewayConfig(requests_per_minute=2))
     _, answer = await ask(client, gateway, [BAD], max_validation_retries=9)
 
     assert 2 == len(gateway.engine.submits)

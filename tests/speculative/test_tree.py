@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outrider.speculative.limits import MAX_NODES
 from outrider.speculative.proposer import Draft
-from outrider.speculative.tree import MAX_NODES, ROOT, TokenTree, chain, is_sound, merge
+from outrider.speculative.tree import ROOT, TokenTree, chain, is_sound, merge
 
 TOKENS = st.integers(0, 2)  # few, so that offers share beginnings
 

@@ -17,9 +17,10 @@ from outrider.engine.models.loader import load_model
 from outrider.engine.models.served_model import ServedModel
 from outrider.speculative.draft import DraftProposer
 from outrider.speculative.eagle_proposer import EagleProposer
+from outrider.speculative.limits import MAX_NODES
 from outrider.speculative.medusa_proposer import MedusaProposer
 from outrider.speculative.proposer import Draft, DraftRequest, Features
-from outrider.speculative.tree import MAX_NODES, merge
+from outrider.speculative.tree import merge
 
 BLOCKS = range(6)
 

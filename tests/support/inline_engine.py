@@ -2,7 +2,7 @@
 
 import random
 
-from outrider.engine.core import EngineCore
+from outrider.engine.host import Core
 from outrider.engine.protocol import SamplingParams, SpeculationParams, Submit, TokenDelta
 
 VOCAB_SIZE = 128
@@ -32,19 +32,19 @@ def requests(methods: tuple[str, ...] = (), **params) -> list[Submit]:
     return found
 
 
-def run(core: EngineCore, submits: list[Submit]) -> dict[str, list[int]]:
+def run(core: Core, submits: list[Submit]) -> dict[str, list[int]]:
     """Runs all requests to their end, checking the engine's records after every step."""
     last = run_deltas(core, submits)
     return {request_id: [token for delta in deltas for token in delta.token_ids] for request_id, deltas in last.items()}
 
 
-def run_deltas(core: EngineCore, submits: list[Submit]) -> dict[str, list[TokenDelta]]:
+def run_deltas(core: Core, submits: list[Submit]) -> dict[str, list[TokenDelta]]:
     deltas: dict[str, list[TokenDelta]] = {item.request_id: [] for item in submits}
     for item in submits:
         core.add(item)
     while core.has_work:
         for delta in core.step():
             deltas[delta.request_id].append(delta)
-        core.scheduler.check_integrity()
-    assert core.blocks.num_used == 0
+        core.check_integrity()
+    assert core.stats().num_blocks_used == 0
     return deltas

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -18,6 +20,8 @@ class Collector:
 
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
+        self.metrics: list[ExportMetricsServiceRequest] = []
+        self.logs: list[ExportLogsServiceRequest] = []
         self.headers: list[dict[str, str]] = []
         self.status = 200
         collector = self
@@ -26,7 +30,11 @@ class Collector:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 collector.headers.append({name.lower(): value for name, value in self.headers.items()})
-                if collector.status == 200:
+                if collector.status == 200 and self.path.endswith("/v1/metrics"):
+                    collector.metrics.append(ExportMetricsServiceRequest.FromString(body))
+                elif collector.status == 200 and self.path.endswith("/v1/logs"):
+                    collector.logs.append(ExportLogsServiceRequest.FromString(body))
+                elif collector.status == 200:
                     collector.requests.append(ExportTraceServiceRequest.FromString(body))
                 self.send_response(collector.status)
                 self.send_header("Content-Length", "0")

@@ -8,6 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from outrider.telemetry.engine_totals import EngineLevels, EngineTotals
+from outrider.telemetry.figures import InferenceResult
 from outrider.telemetry.metrics import FINE_TOKEN_BUCKETS, TOKEN_BUCKETS, Metrics
 
 # What Prometheus 2.42 and 3.x send.
@@ -25,6 +26,14 @@ NAMES = """
     outrider_preemptions:counter outrider_validation_retries:counter outrider_validations:counter
     outrider_prompt_tokens:counter outrider_rate_limited:counter
     outrider_requests:counter outrider_requests_running:gauge outrider_requests_waiting:gauge
+    http_server_active_requests:gauge http_server_request_duration_seconds:histogram
+    gen_ai_client_token_usage:histogram outrider_answers:counter outrider_batch_size:histogram
+    outrider_decode_seconds:histogram outrider_draining:gauge outrider_engine_step_duration_seconds:histogram
+    outrider_grammar_mask_seconds:counter outrider_prefill_seconds:histogram outrider_queue_seconds:histogram
+    process_cpu_seconds:counter process_max_fds:gauge process_open_fds:gauge process_resident_memory_bytes:gauge
+    process_start_time_seconds:gauge process_virtual_memory_bytes:gauge
+    outrider_queue_requests:gauge outrider_queue_prompt_tokens:gauge outrider_queue_wait_seconds:histogram
+    outrider_queue_position:histogram outrider_queue_refused:counter outrider_resumed_requests:counter
 """
 
 
@@ -73,7 +82,7 @@ def test_both_formats_hold_the_same() -> None:
             (sample.name, *sorted(sample.labels.items())): sample.value
             for family in families
             for sample in family.samples
-            if "memory" not in sample.name
+            if "memory" not in sample.name and not sample.name.startswith("process_")
         }
 
     assert text_type == "text/plain; version=0.0.4; charset=utf-8"
@@ -279,3 +288,44 @@ def test_two_servers_in_one_process_do_not_meet() -> None:
 
     assert samples(second)["outrider_rate_limited_total", ()] == 0
     assert b"outrider" not in prometheus_client.generate_latest()
+
+
+def test_the_profile_says_whose_token_metrics_there_are() -> None:
+    """The conventions renamed them; "both" has both."""
+    told = {}
+    for profile in ("v1.41", "latest", "both"):
+        metrics = Metrics(routes=[], models=["tiny"], profile=profile)
+        observe(metrics, result=InferenceResult(input_tokens=5, output_tokens=101, finish_reasons=("stop",)))
+        told[profile] = {name for name, _ in samples(metrics) if name.startswith("gen_ai_client") and "_sum" in name}
+
+    old = {"gen_ai_client_token_usage_sum"}
+    new = {f"gen_ai_client_inference_operation_{one}_tokens_sum" for one in ("input", "output")}
+    assert {"v1.41": old, "latest": new, "both": old | new} == told
+
+
+def test_vllms_names_say_the_same() -> None:
+    """Without its labels' differences: a dashboard of vLLM's works as it is."""
+    metrics = Metrics(routes=[], models=["tiny"], vllm_names=True)
+    observe(metrics, result=InferenceResult(queue_seconds=0.5, finish_reasons=("stop",)))
+    metrics.count_tokens(prompt=40, generated=2)
+    levels = EngineLevels(running=3, kv_blocks_total=8, kv_blocks_used=2)
+    drafted = EngineTotals(draft_tokens={"ngram": 4, "eagle": 6}, cached_tokens=16)
+    metrics.set_engine_stats("e", levels, drafted)
+    found = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in parse_openmetrics(metrics.render(OPENMETRICS)[0].decode())
+        for sample in family.samples
+        if sample.name.startswith("vllm:")
+    }
+    common = (("engine", "0"), ("model_name", "tiny"))
+
+    assert {
+        ("vllm:num_requests_running", common): 3.0,
+        ("vllm:kv_cache_usage_perc", common): 0.25,
+        ("vllm:prefix_cache_queries_total", common): 40.0,
+        ("vllm:prefix_cache_hits_total", common): 16.0,
+        ("vllm:spec_decode_num_draft_tokens_total", common): 10.0,
+        ("vllm:e2e_request_latency_seconds_count", common): 1.0,
+        ("vllm:request_queue_time_seconds_sum", common): 0.5,
+        ("vllm:request_success_total", (*common[:1], ("finished_reason", "stop"), *common[1:])): 1.0,
+    }.items() <= found.items()

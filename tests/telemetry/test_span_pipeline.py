@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from outrider.telemetry.figures import InferenceResult, RequestAttributes
+from outrider.telemetry.options import TraceOptions
 from outrider.telemetry.span_pipeline import CLOSE_SECONDS
 from outrider.telemetry.tracing import Tracing
 
@@ -15,7 +16,8 @@ def trace_requests(tracing: Tracing, count: int, stop: str = "END") -> None:
     for _ in range(count):
         request = tracing.start_request(method="POST", route="/r", path="/r", scheme="http", headers={})
         asked = RequestAttributes(temperature=0, stop_sequences=(stop,))
-        inference = request.start_inference("chat", model="tiny", stream=False, request=asked)
+        inference = request.start_inference("chat")
+        inference.describe(model="tiny", stream=False, request=asked)
         inference.end(InferenceResult(finish_reasons=("stop",), output_tokens=3))
         request.end(200)
 
@@ -112,7 +114,9 @@ def test_a_client_cannot_spoil_a_batch(collector) -> None:
         method="GET", route=None, path="/\udcff", scheme="http", headers={"user-agent": "\udcff"}
     )
     asked = RequestAttributes(seed=2**63, max_tokens=-(2**63) - 1)
-    request.start_inference("chat", model="\ud800", stream=False, request=asked).end(InferenceResult())
+    inference = request.start_inference("chat")
+    inference.describe(model="\ud800", stream=False, request=asked)
+    inference.end(InferenceResult())
     request.end(404)
     tracing.close()
 
@@ -123,7 +127,7 @@ def test_a_client_cannot_spoil_a_batch(collector) -> None:
 
 def test_collector_and_file_both_get_everything(collector, tmp_path: Path) -> None:
     """Each destination has its own queue."""
-    tracing = Tracing.from_environment(trace_file=tmp_path / "traces.jsonl")
+    tracing = Tracing.from_environment(TraceOptions(trace_file=tmp_path / "traces.jsonl"))
     trace_requests(tracing, 5)
     tracing.close()
 
@@ -136,7 +140,7 @@ def test_a_dead_collector_does_not_hold_up_the_end(
 ) -> None:
     """Neither a refused connection nor one without an answer, and the file is complete all the same."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{request.getfixturevalue(port)}")
-    tracing = Tracing.from_environment(trace_file=tmp_path / "traces.jsonl")
+    tracing = Tracing.from_environment(TraceOptions(trace_file=tmp_path / "traces.jsonl"))
     trace_requests(tracing, 800)
     started = time.monotonic()
     tracing.close()
@@ -162,7 +166,7 @@ def test_a_refusing_collector_is_worth_one_warning(collector, caplog: pytest.Log
 def test_closing_leaves_no_thread(collector, tmp_path: Path) -> None:
     """What was started is stopped, where the collector lets it."""
     before = set(threading.enumerate())
-    tracing = Tracing.from_environment(trace_file=tmp_path / "traces.jsonl")
+    tracing = Tracing.from_environment(TraceOptions(trace_file=tmp_path / "traces.jsonl"))
     tracing.close()
     tracing.close()
 

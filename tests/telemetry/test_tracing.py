@@ -18,7 +18,10 @@ from outrider.telemetry.figures import (
     RequestAttributes,
     SpeculationFigures,
 )
-from outrider.telemetry.tracing import InferenceTrace, RequestTrace, Tracing
+from outrider.telemetry.inference_trace import InferenceTrace
+from outrider.telemetry.options import TraceOptions
+from outrider.telemetry.request_trace import RequestTrace
+from outrider.telemetry.tracing import Tracing
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ROUTE = "/v1/chat/completions"
@@ -29,15 +32,24 @@ class Recorder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.tracing = Tracing.from_environment(trace_file=path)
+        self._requests: list[RequestTrace] = []
+        self.tracing = Tracing.from_environment(TraceOptions(trace_file=path))
 
     def start(self, method: str = "POST", route: str | None = ROUTE, path: str = ROUTE, **headers: str) -> RequestTrace:
-        return self.tracing.start_request(method=method, route=route, path=path, scheme="http", headers=headers)
+        request = self.tracing.start_request(method=method, route=route, path=path, scheme="http", headers=headers)
+        self._requests.append(request)
+        return request
 
     def spans(self) -> list[dict[str, Any]]:
         """In the order of their ends; no span follows."""
         self.tracing.close()
         return [json.loads(line) for line in self._path.read_text().splitlines()]
+
+    def inferences(self) -> list[dict[str, Any]]:
+        """The inference spans; requests that are open end well."""
+        for request in self._requests:
+            request.end(200)
+        return [span for span in self.spans() if span["kind"] == "INTERNAL"]
 
 
 @pytest.fixture
@@ -50,7 +62,9 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
 def infer(
     request: RequestTrace, model: str = "tiny", stream: bool = False, asked: RequestAttributes | None = None
 ) -> InferenceTrace:
-    return request.start_inference("chat", model=model, stream=stream, request=asked or RequestAttributes())
+    inference = request.start_inference("chat")
+    inference.describe(model=model, stream=stream, request=asked or RequestAttributes())
+    return inference
 
 
 def test_a_request_is_a_server_span_over_an_inference_span(recorder: Recorder) -> None:
@@ -133,7 +147,7 @@ def test_what_the_client_asked_for(recorder: Recorder) -> None:
     )
     infer(recorder.start(), stream=True, asked=asked).end(InferenceResult())
 
-    (span,) = recorder.spans()
+    (span,) = recorder.inferences()
 
     assert span["attributes"] == {
         "gen_ai.operation.name": "chat",
@@ -159,7 +173,7 @@ def test_what_was_not_asked_for_is_absent(recorder: Recorder) -> None:
     """The conventions want no default values: one choice and no streaming go without saying."""
     infer(recorder.start()).end(InferenceResult())
 
-    (span,) = recorder.spans()
+    (span,) = recorder.inferences()
 
     assert {"gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"} == span["attributes"].keys()
 
@@ -195,7 +209,7 @@ def test_what_came_of_it(recorder: Recorder) -> None:
     )
     infer(recorder.start()).end(result)
 
-    (span,) = recorder.spans()
+    (span,) = recorder.inferences()
 
     assert {
         "gen_ai.response.id": "chatcmpl-1",
@@ -218,11 +232,6 @@ def test_what_came_of_it(recorder: Recorder) -> None:
         "outrider.spec.accept_len_histogram": [1, 0, 2, 0, 1],
         "outrider.spec.k_max": 6,
         "outrider.spec.k_mean": 4.0,
-        "outrider.spec.ngram.steps": 4,
-        "outrider.spec.ngram.drafted_tokens": 10,
-        "outrider.spec.ngram.accepted_tokens": 5,
-        "outrider.spec.ngram.acceptance_rate": 0.5,
-        "outrider.spec.ngram.accept_len_histogram": [1, 1, 2],
         "outrider.grammar.kind": "json_schema",
         "outrider.grammar.compile_ms": 3.0,
         "outrider.grammar.cache_hit": False,
@@ -243,7 +252,7 @@ def test_each_proposer_that_failed_leaves_an_event(recorder: Recorder, error_typ
     else:
         inference.fail(error_type, result)
 
-    (span,) = recorder.spans()
+    (span,) = recorder.inferences()
 
     (event,) = span["events"]
     assert event["name"] == "outrider.spec.dropped"
@@ -255,7 +264,7 @@ def test_a_rate_of_nothing_is_absent(recorder: Recorder) -> None:
     nothing = SpeculationFigures(method="off", steps=0, drafted_tokens=0, accepted_tokens=0, emitted_tokens=0)
     infer(recorder.start()).end(InferenceResult(speculation=nothing))
 
-    (span,) = recorder.spans()
+    (span,) = recorder.inferences()
 
     assert span["attributes"]["outrider.spec.drafted_tokens"] == 0
     assert {"outrider.spec.acceptance_rate", "outrider.spec.mean_accepted_len"}.isdisjoint(span["attributes"])
@@ -269,7 +278,7 @@ def test_the_first_token_is_marked_once(recorder: Recorder) -> None:
         inference.first_token()
         inference.end(InferenceResult())
 
-    streamed, whole = recorder.spans()
+    streamed, whole = recorder.inferences()
 
     assert [event["name"] for event in streamed["events"]] == ["outrider.first_token"]
     assert [event["name"] for event in whole["events"]] == ["outrider.first_token"]
@@ -375,7 +384,7 @@ def test_a_parent_is_taken_up_and_answered(recorder: Recorder) -> None:
     assert ("00", PARENT[3:35], PARENT[36:52]) == (version, trace_id, span["parent_id"])
     assert (request.trace_id, span["span_id"]) == (trace_id, span_id)
     assert int(flags, 16) & 1
-    assert request.is_sampled
+    assert request.is_kept
 
 
 @pytest.mark.parametrize(
@@ -402,7 +411,7 @@ def test_a_malformed_parent_is_no_parent(
     (span,) = recorder.spans()
 
     assert span["parent_id"] is None
-    assert request.is_sampled
+    assert request.is_kept
     assert caplog.records == []
 
 
@@ -426,7 +435,7 @@ def test_a_parent_that_is_not_sampled_silences_us(recorder: Recorder) -> None:
 
     assert recorder.spans() == []
     assert PARENT[3:35] == request.trace_id
-    assert not request.is_sampled
+    assert not request.is_kept
 
 
 def test_strings_of_clients_are_bounded(recorder: Recorder) -> None:
@@ -450,7 +459,7 @@ def test_off_is_off(tmp_path: Path) -> None:
     request.end(200)
     tracing.close()
 
-    assert (request.trace_id, request.traceresponse, request.is_sampled) == (None, None, False)
+    assert (request.trace_id, request.traceresponse, request.is_kept) == (None, None, False)
     assert threads == threading.enumerate()
 
 
@@ -473,7 +482,7 @@ def test_the_standard_switch_turns_everything_off(
 ) -> None:
     """Who also asked for a file is told why there is none."""
     monkeypatch.setenv("OTEL_SDK_DISABLED", value)
-    tracing = Tracing.from_environment(trace_file=tmp_path / "traces.jsonl")
+    tracing = Tracing.from_environment(TraceOptions(trace_file=tmp_path / "traces.jsonl"))
 
     assert repr(tracing) == "Tracing(off)"
     assert [f"OTEL_SDK_DISABLED is set: no traces are written to {tmp_path / 'traces.jsonl'}"] == caplog.messages
