@@ -132,7 +132,8 @@ class XgrammarGrammar:
 
     def accept(self, token_id: int) -> bool:
         """Advance, as `Grammar` says."""
-        return bool(self._matcher.accept_token(token_id))
+        # Behind the end xgrammar refuses, too, but tells the log.
+        return not self._matcher.is_terminated() and bool(self._matcher.accept_token(token_id))
 
     def rollback(self, num_tokens: int) -> None:
         """Take tokens back, as `Grammar` says."""
