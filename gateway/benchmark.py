@@ -86,7 +86,7 @@ async def measure_gateway(
         cores = sorted(os.sched_getaffinity(0))
         async with _process(("engine", folder, "--null", "--listen", f"unix:{path}"), cores[1:] or cores):
             await _until(lambda: _accepts(path))
-            traced = () if trace_file is None else ("--trace-file", str(trace_file))
+            traced = ("--recent-traces", "0") if trace_file is None else ("--trace-file", str(trace_file))
             arguments = ("gateway", "--engine", f"unix:{path}", "--port", "0", "--served-model-name", "null", *traced)
             async with _process(arguments, cores[:1]) as process:
                 port = await _port_of(process)
