@@ -93,7 +93,11 @@ def constraint(
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich's own literals
     for name, count, values in (
         ("constrained: tokens per second with grammar, ngram and suffix / off", 1, figures.free),
-        ("auto: tokens per second constrained / unconstrained", 1, figures.auto),
+        (
+            f"auto: tokens per second constrained / unconstrained, {figures.num_alike} answers that are alike",
+            1,
+            figures.auto,
+        ),
         ("off: time per token constrained / unconstrained", concurrency, figures.overhead),
     ):
         cells = [f"{one:.3f}x" for one in (statistics.median(values), min(values), max(values))]

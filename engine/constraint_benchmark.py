@@ -23,7 +23,10 @@ class ConstraintFigures:
     """Ratios of each round."""
 
     free: tuple[float, ...]  # constrained, one at once: tokens per second with FREE by those without speculation
-    auto: tuple[float, ...]  # one at once with `auto`: tokens per second constrained by those unconstrained
+    # One at once with `auto`: tokens per second constrained by those unconstrained, of the answers that are alike; of all
+    # if none is. Others repeat themselves where nothing ends them, and repetitions are drafted best.
+    auto: tuple[float, ...]
+    num_alike: int
     overhead: tuple[float, ...]  # many at once without speculation: time per token constrained by that unconstrained
 
 
@@ -51,21 +54,31 @@ def measure_constraint(
     max_tokens, methods = core.config.speculation_max_tokens, core.speculation_methods
     free = SpeculationParams(tuple(name for name in methods if name in FREE), max_tokens)
     auto = SpeculationParams(methods, max_tokens, auto=True)
+    pairs = zip(
+        *(run_tasks(core, mine, SpeculationParams(), concurrency).answers for mine in (tasks, plain)), strict=True
+    )
+    # A grammar ends an answer that cannot go on; without it the model says so.
+    alike = [
+        index for index, (one, other) in enumerate(pairs) if other[: len(one)] == one and len(other) <= len(one) + 1
+    ]
+    compared = alike or range(len(tasks))
+    chosen, unbound = [tasks[index] for index in compared], [plain[index] for index in compared]
     found: list[tuple[float, float, float]] = []
     for _ in range(num_rounds + 1):
         runs = []
-        for mine, speculation in ((tasks, SpeculationParams()), (tasks, free), (tasks, auto), (plain, auto)):
+        for mine, speculation in ((tasks, SpeculationParams()), (tasks, free), (chosen, auto), (unbound, auto)):
             runs.append(run_tasks(core, mine, speculation, 1))
             on_turn()
         off, with_free, with_auto, unconstrained = runs
-        if not off.answers == with_free.answers == with_auto.answers:
+        if off.answers != with_free.answers or with_auto.answers != tuple(off.answers[index] for index in compared):
             raise EngineError("speculation has changed a constrained answer")
         times = []
         for mine in (tasks, plain):
             times.append(step_seconds(core, mine[:concurrency]))
             on_turn()
         found.append((with_free.rate / off.rate, with_auto.rate / unconstrained.rate, times[0] / times[1]))
-    return ConstraintFigures(*zip(*found[1:], strict=True))
+    free_ratios, auto_ratios, overheads = zip(*found[1:], strict=True)
+    return ConstraintFigures(free_ratios, auto_ratios, len(alike), overheads)
 
 
 def step_seconds(core: EngineCore, tasks: Sequence[Task]) -> float:
