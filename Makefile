@@ -13,7 +13,7 @@ serve: .venv/serve.stamp
 	@exec $(BIN)/outrider serve --host $(HOST) --port $(PORT) --trace-file traces.jsonl $(ARGS)
 
 test: check
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: .venv/test.stamp .typing
 	$(BIN)/ruff check

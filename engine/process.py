@@ -30,7 +30,11 @@ def run_engine(config: EngineConfig, listener: socket.socket) -> None:
 
     # The step thread holds the interpreter for long: without this the socket waits up to 5 ms for its turn.
     sys.setswitchinterval(0.001)
-    core = EngineCore(config)
+    try:
+        core = EngineCore(config)
+    except BaseException:
+        listener.close()
+        raise
     capacity = core.blocks.num_blocks * core.blocks.block_size
     logger.info(
         "%s loaded in %s; the KV cache holds %d tokens in %.2f GiB, full-length requests: %d",

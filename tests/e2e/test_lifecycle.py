@@ -11,6 +11,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from command import invoke
 from server import COMMAND, Server
 
 from outrider.gateway.keys import Key, change_keys, digest, new_secret
@@ -39,7 +40,7 @@ def run(*arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL])
 def test_no_process_outlives_the_server(number) -> None:
     """Whatever signal ends it."""
-    server = Server()
+    server = Server("--no-speculation")
     children = server.children()
     assert len(children) >= 2  # the engine and the compile worker
 
@@ -72,7 +73,7 @@ def test_a_port_in_use_is_one_line() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        status, error = run("serve", "--port", str(port))
+        status, _, error = invoke("serve", "--port", port)
 
     assert 1 == status
     assert [
@@ -92,7 +93,7 @@ def test_a_missing_checkpoint_is_one_line(tmp_path) -> None:
 def test_a_corrupt_checkpoint_is_one_line(tmp_path) -> None:
     """No traceback, and nothing left running."""
     (tmp_path / "config.json").write_text("{")
-    status, error = run("serve", str(tmp_path), "--port", "0")
+    status, _, error = invoke("engine", tmp_path, "--listen", f"unix:{tmp_path}/engine.sock")
 
     assert (1, 1) == (status, len(error.splitlines()))
     assert "config.json" in error
@@ -101,21 +102,23 @@ def test_a_corrupt_checkpoint_is_one_line(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--kv-memory", "lots"], "--kv-memory lots"),
-        (["--dtype", "float8"], "float8"),
-        (["--kv-dtype", "int4"], "int4"),
-        (["--requests-per-minute", "0"], "requests_per_minute"),
-        (["--kv-memory", "1k"], "--kv-memory"),
-        (["--max-model-len", "1000000"], "--max-model-len"),
-        (["--host", "a..b"], "a..b"),
+        (["engine", "--kv-memory", "lots"], "--kv-memory lots"),
+        (["engine", "--dtype", "float8"], "float8"),
+        (["engine", "--kv-dtype", "int4"], "int4"),
+        (["engine", "--kv-memory", "1k"], "--kv-memory"),
+        (["engine", "--max-model-len", "1000000"], "--max-model-len"),
+        (["serve", "--requests-per-minute", "0"], "requests_per_minute"),
+        (["serve", "--host", "a..b"], "a..b"),
     ],
 )
-def test_a_wrong_option_is_one_line(arguments, named) -> None:
+def test_a_wrong_option_is_one_line(arguments, named, tmp_path) -> None:
     """It names the option."""
-    status, error = run("serve", "--port", "0", *arguments)
+    where = ["--listen", f"unix:{tmp_path}/engine.sock"] if arguments[0] == "engine" else ["--port", "0"]
+    status, _, error = invoke(*arguments, *where)
 
-    assert (1, 1) == (status, len(error.splitlines())), error
-    assert named in error
+    lines = [line for line in error.splitlines() if " INFO " not in line]
+    assert (1, 1) == (status, len(lines)), error
+    assert named in lines[0]
 
 
 def test_a_key_is_asked_for_and_the_limit_holds(tmp_path) -> None:

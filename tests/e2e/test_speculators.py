@@ -1,12 +1,12 @@
 """Speculators that a server is started with: requests may name them, and no token changes."""
 
-import subprocess
 from collections.abc import Iterator
 
 import openai
 import pytest
+from command import invoke
 from random_speculators import write_speculators
-from server import COMMAND, Server
+from server import Server
 
 from outrider.demo import target_path
 
@@ -17,12 +17,6 @@ OPTIONS = {
     "seed": 5,
     "max_tokens": 24,
 }
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    """Runs a command that should end by itself; status and standard error."""
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    return done.returncode, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +65,8 @@ def test_requests_may_name_what_is_loaded(server, folders) -> None:
 @pytest.mark.parametrize("method", ["draft", "eagle", "medusa"])
 def test_a_speculator_that_is_none_is_one_line(method, tmp_path) -> None:
     """It names the folder."""
-    status, error = run("serve", "--port", "0", f"--{method}={tmp_path / 'nowhere'}")
+    where = f"unix:{tmp_path}/engine.sock"
+    status, _, error = invoke("engine", "--listen", where, f"--{method}={tmp_path / 'nowhere'}")
 
     assert (1, 1) == (status, len(error.splitlines())), error
     assert "nowhere" in error
@@ -79,7 +74,7 @@ def test_a_speculator_that_is_none_is_one_line(method, tmp_path) -> None:
 
 def test_a_speculator_of_another_kind_is_one_line(folders, tmp_path) -> None:
     """Medusa heads are no EAGLE head, for an engine alone as well."""
-    status, error = run("engine", "--listen", f"unix:{tmp_path}/engine.sock", f"--eagle={folders['medusa']}")
+    status, _, error = invoke("engine", "--listen", f"unix:{tmp_path}/engine.sock", f"--eagle={folders['medusa']}")
 
     assert (1, 1) == (status, len(error.splitlines())), error
     assert "is not an EAGLE head" in error
