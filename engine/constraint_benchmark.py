@@ -23,7 +23,7 @@ class ConstraintFigures:
     """Ratios of each round."""
 
     free: tuple[float, ...]  # constrained, one at once: tokens per second with FREE by those without speculation
-    # One at once with `auto`: tokens per second constrained by those unconstrained, of the answers that are alike; of all
+    # One at once with `auto`: tokens per second constrained by those unconstrained, of answers that are alike; of all
     # if none is. Others repeat themselves where nothing ends them, and repetitions are drafted best.
     auto: tuple[float, ...]
     num_alike: int
