@@ -7,7 +7,7 @@ FOLDERS = cli demo engine gateway kernels loadtest speculative structured teleme
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off
 
-.PHONY: serve test check format equality fuzz schema-suite phoenix soak demo-model clean
+.PHONY: serve test check format equality fuzz schema-suite constrained phoenix soak demo-model clean
 
 serve: .venv/serve.stamp
 	@exec $(BIN)/outrider serve --host $(HOST) --port $(PORT) --trace-file traces.jsonl $(ARGS)
@@ -44,6 +44,10 @@ schema-suite: .venv/test.stamp
 # Two thousand requests that keep to the document of the API, or do not: no answer may be undocumented.
 fuzz: .venv/test.stamp
 	OUTRIDER_FUZZ_CASES=2000 $(BIN)/pytest tests/gateway/test_fuzz.py $(ARGS)
+
+# A thousand constrained answers at temperature 1 with every speculation, judged by the jsonschema package: some minutes.
+constrained: .venv/test.stamp
+	$(BIN)/python -P tests/support/constrained.py $(ARGS)
 
 # Half an hour of load with clients that leave: every block is free in the end, and no memory is lost.
 soak: .venv/test.stamp

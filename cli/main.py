@@ -7,6 +7,7 @@ import typer
 
 from outrider.cli.audit import audit
 from outrider.cli.bench import bench
+from outrider.cli.constraint import constraint
 from outrider.cli.doctor import doctor
 from outrider.cli.engine import engine
 from outrider.cli.evaluate import evaluate
@@ -27,6 +28,7 @@ app.command()(engine)
 app.command()(doctor)
 app.command()(audit)
 bench.command()(speculation)
+bench.command()(constraint)
 bench.command("gateway")(bench_gateway)
 train.command()(evaluate)
 app.add_typer(bench, name="bench")

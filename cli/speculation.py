@@ -116,7 +116,7 @@ def speculation(
                 )
     except (EngineError, ValueError, OSError) as error:
         options.fail(str(error))
-    heading = [_machine(), ", ".join((model or "outrider-demo", *map(" ".join, config.speculators.items())))]
+    heading = [machine(), ", ".join((model or "outrider-demo", *map(" ".join, config.speculators.items())))]
     heading += [] if pace is None else [pace.description]
     crossovers = {name: crossover(rows, name) for name in variants}
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
@@ -171,7 +171,7 @@ def _variants(core: "EngineCore", names: Sequence[str]) -> "dict[str, Speculatio
     return variants
 
 
-def _machine() -> str:
+def machine() -> str:
     """The processor, how many of its cores may be used, the threads, and the day."""
     from outrider.kernels import survey
 

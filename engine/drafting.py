@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from outrider.engine.draft_pruning import prune
 from outrider.engine.protocol import SpeculationParams
 from outrider.engine.runner import StepOutput
 from outrider.engine.sampler import SampleRow
@@ -27,7 +28,7 @@ logger = logging.getLogger("outrider.engine")
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """All that was offered to a request in a step, verified or not."""
+    """All that was offered to a request in a step and that its grammar allows, verified or not."""
 
     tree: TokenTree
     asked: tuple[str, ...]
@@ -89,8 +90,9 @@ class Drafting:
                 # One that reads features may lack them yet: that is no fault of its guesses.
                 if draft.token_ids or name not in self._observers:
                     asked[key].append(name)
-                if draft.token_ids:
-                    offers[key][name] = draft
+                allowed = _allowed(draft, drafted[key].sequence)
+                if allowed.token_ids:
+                    offers[key][name] = allowed
                     if drafted[key].sequence.speculation.auto:
                         hoped[key] = self._controller.hope(key, merge(offers[key], MAX_NODES))
         candidates = []
@@ -209,6 +211,15 @@ class Drafting:
     def _counts(self, row: StepRow, name: str) -> tuple[DraftCounts, DraftCounts]:
         """Of one proposer, for the row's request and in all."""
         return row.sequence.draft_counts.setdefault(name, DraftCounts()), self.totals[name]
+
+
+def _allowed(draft: Draft, sequence: Sequence) -> Draft:
+    """What a request's grammar allows of an offer.
+
+    The rest is known to miss: its proposer has given nothing there. What its scores are worth is learned of the tokens
+    that could come, for it is asked of these alone.
+    """
+    return prune(draft, sequence.grammar) if sequence.grammar is not None and draft.token_ids else draft
 
 
 def _union(offers: Mapping[str, Draft], speculation: SpeculationParams) -> TokenTree:

@@ -40,8 +40,10 @@ def fill_masks(rows: SequenceOf[StepRow], vocab_size: int) -> dict[str, torch.Te
         if row.sequence.grammar is not None:
             bitmask = allocate_bitmask(1 + len(row.draft), vocab_size)
             kept = _walk(row.sequence.grammar, row, bitmask)
-            row.draft = row.draft.only(kept or [])
-            masks[row.sequence.request_id] = bitmask[[0, *(1 + node for node in kept)] if kept is not None else []]
+            if kept is None or len(kept) < len(row.draft):
+                row.draft = row.draft.only(kept or [])
+                bitmask = bitmask[[0, *(1 + node for node in kept)] if kept is not None else []]
+            masks[row.sequence.request_id] = bitmask
     return masks
 
 
@@ -176,5 +178,6 @@ def _walk(grammar: Grammar, row: StepRow, bitmask: torch.Tensor) -> list[int] | 
     except StructuredError as error:
         logger.warning("request %s: %s", row.sequence.request_id, error)
         return None
-    visit(ROOT)
+    if len(draft):
+        visit(ROOT)
     return kept

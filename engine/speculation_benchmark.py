@@ -112,10 +112,10 @@ def measure_speculation(
     rows: list[SpeculationRow] = []
     for kind in dict.fromkeys(task.kind for task in tasks):
         mine = [task for task in tasks if task.kind == kind]
-        runs: dict[str, list[_Run]] = {name: [] for name in {OFF: None, **variants}}
+        runs: dict[str, list[Run]] = {name: [] for name in {OFF: None, **variants}}
         for _ in range(num_rounds + 1):
             for name, found in runs.items():
-                run = _run(core, mine, variants.get(name, SpeculationParams()), concurrency)
+                run = run_tasks(core, mine, variants.get(name, SpeculationParams()), concurrency)
                 if runs[OFF] and run.answers != runs[OFF][0].answers:
                     raise EngineError(f"speculation `{name}` has changed an answer of kind `{kind}`")
                 found.append(run)
@@ -171,21 +171,25 @@ def emulate(model: ServedModel, seconds: Callable[[int], float]) -> ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
+    """All tasks answered once."""
+
     answers: tuple[tuple[int, ...], ...]
     num_steps: int  # summed over the requests, those with a draft or without
     seconds: float
 
     @property
     def num_tokens(self) -> int:
+        """Of all answers."""
         return sum(map(len, self.answers))
 
     @property
     def rate(self) -> float:
+        """Tokens per second."""
         return self.num_tokens / self.seconds
 
 
-def _run(core: EngineCore, tasks: Sequence[Task], speculation: SpeculationParams, concurrency: int) -> _Run:
+def run_tasks(core: EngineCore, tasks: Sequence[Task], speculation: SpeculationParams, concurrency: int) -> Run:
     """Answers all tasks, the next one begun when one is done."""
     answers: list[list[int]] = [[] for _ in tasks]
     waiting = list(range(len(tasks)))
@@ -194,16 +198,17 @@ def _run(core: EngineCore, tasks: Sequence[Task], speculation: SpeculationParams
     while waiting or num_running:
         while waiting and num_running < concurrency:
             index = waiting.pop(0)
-            core.add(_submit(index, tasks[index], speculation))
+            core.add(submit_of(index, tasks[index], speculation))
             num_running += 1
         for delta in core.step():
             answers[int(delta.request_id)] += delta.token_ids
             num_steps += bool(delta.token_ids)
             num_running -= delta.finish_reason is not None
-    return _Run(tuple(map(tuple, answers)), num_steps, time.perf_counter() - started)
+    return Run(tuple(map(tuple, answers)), num_steps, time.perf_counter() - started)
 
 
-def _submit(index: int, task: Task, speculation: SpeculationParams) -> Submit:
+def submit_of(index: int, task: Task, speculation: SpeculationParams) -> Submit:
+    """A task as a request, greedy; without a prediction the proposer of this name is left out."""
     methods = speculation.methods
     if not task.prediction_ids:
         methods = tuple(name for name in methods if name != "prediction")

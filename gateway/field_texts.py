@@ -179,6 +179,7 @@ ANSWER_TEXTS = {
     "retries": "How often the answer was drawn again.",
     "route": "Whether the grammar enforces all, or a part is checked at the end.",
     "findings": "One for every keyword that was judged.",
+    "backend": "The library that keeps the grammar; empty for a schema that is refused.",
     "pointer": "Where in the schema, as a JSON pointer.",
     "reason": "Why.",
     "verdict": "What becomes of the keyword.",

@@ -11,6 +11,7 @@ from outrider.gateway.errors import ApiError, unavailable
 from outrider.gateway.limits import Cost
 from outrider.gateway.requests import parse_request
 from outrider.gateway.state import GATEWAY, REQUEST_STATE
+from outrider.structured.compiler import Compiler
 from outrider.structured.constraint import Constraint
 from outrider.structured.errors import SchemaError, WorkerError
 from outrider.structured.finding import Finding
@@ -23,15 +24,20 @@ class AuditRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SchemaAudit(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: a finding for every keyword that was judged."""
+    """The answer: a finding for every keyword that was judged, and the library that keeps the grammar, with the reason.
+
+    `backend` and `reason` are empty for a schema that is refused.
+    """
 
     route: Literal["exact", "validated", "refused"]
     findings: tuple[Finding, ...]
+    backend: str = ""
+    reason: str = ""
     object: Literal["schema.audit"] = "schema.audit"
 
 
 async def audit_schema(request: web.Request) -> web.Response:
-    """Audits a schema without compiling it; a refused one is answered with 200 too, what is no schema with 400."""
+    """Audits a schema and compiles it, as a request would; a refused one is answered with 200, no schema with 400."""
     gateway = request.app[GATEWAY]
     check_gate(gateway)
     state = request[REQUEST_STATE]
@@ -44,8 +50,12 @@ async def audit_schema(request: web.Request) -> web.Response:
 async def _audited(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     parsed = parse_request(await read_body(request), AuditRequest)
+    constraint = Constraint("json_schema", parsed.schema)
     try:
-        audited = await gateway.checker.audit(Constraint("json_schema", parsed.schema).text)
+        audited = await gateway.checker.audit(constraint.text)
+        body = SchemaAudit(route=audited.route, findings=audited.findings)
+        if body.route != "refused":
+            body = await _compiled(gateway.compiler, constraint, body)
     except WorkerError as error:
         raise unavailable(f"The audit is not available: {error}") from error
     except SchemaError as error:
@@ -56,5 +66,21 @@ async def _audited(request: web.Request) -> web.Response:
             code="invalid_json_schema",
             error_type="grammar_compile_failed",
         ) from error
-    body = SchemaAudit(route=audited.route, findings=audited.findings)
     return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+
+async def _compiled(compiler: Compiler, constraint: Constraint, audit: SchemaAudit) -> SchemaAudit:
+    """The same audit with what compiling tells: the backend, and what has no grammar for its size or speed."""
+    try:
+        grammar = await compiler.compile(constraint)
+    except SchemaError as error:  # no value is left, which the audit does not see
+        refused = Finding(error.pointer, error.keyword, "refused", str(error))
+        return msgspec.structs.replace(audit, route="refused", findings=(*audit.findings, refused))
+    more = tuple(finding for finding in grammar.left if finding not in audit.findings)
+    return msgspec.structs.replace(
+        audit,
+        route="validated" if grammar.left else "exact",
+        findings=(*audit.findings, *more),
+        backend=grammar.backend.partition("-")[0],
+        reason=grammar.reason,
+    )

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import xgrammar
 
-from outrider.structured.errors import CompileFailed, GrammarError
+from outrider.structured.errors import CompileFailed, DeadEndError, GrammarError, SchemaError
 from outrider.structured.grammar import Grammar
 from outrider.structured.mask import allocate_bitmask, row_of
 
@@ -36,7 +36,7 @@ class Canary:
     def walk(self, start: Callable[[], Grammar], num_tokens: int = NUM_TOKENS) -> None:
         """Take random legal tokens twice: any, which lingers in strings, and such as end strings, which sees the rest.
 
-        Raises CompileFailed when the grammar is dead or slow.
+        Raises SchemaError when the grammar allows nothing, CompileFailed when it is slow.
         """
         for prefers_structure in (False, True):
             grammar = start()
@@ -45,9 +45,11 @@ class Canary:
                 try:
                     _measure(partial(grammar.fill_mask, self._bitmask, 0), MAX_MASK_SECONDS, "mask")
                 except GrammarError as error:
-                    if step == 0:
-                        raise CompileFailed("the schema allows no value at all") from error
-                    break
+                    if step:
+                        break
+                    if isinstance(error, DeadEndError):
+                        raise SchemaError("the schema allows no value at all") from error
+                    raise CompileFailed(f"the grammar does not even begin: {error}") from error
                 allowed = self._bitmask[0].numpy().view(np.uint32) & self._ordinary
                 structural = allowed & self._structural
                 token_id = _any_of(structural if prefers_structure and structural.any() else allowed, generator)

@@ -29,6 +29,7 @@ from outrider.structured.jobs import (
     Setup,
     frame,
 )
+from outrider.structured.plain import left_over, plain_key
 
 _START_SECONDS: Final = 120.0
 _FAILURE_BYTES: Final = 1024  # what a remembered failure counts for
@@ -38,8 +39,9 @@ _ERRORS: Final = {"compile": CompileFailed, "timeout": CompileTimeout}
 class Compiler:
     """Compiles constraints; equal ones once, whether they come one after another or together.
 
-    Failures are remembered like grammars, except timeouts, which a busy machine may have caused: those for
-    `retry_seconds`.
+    A schema that is well formed, but whose grammar would be too slow or too large, gets one of plain JSON and is left
+    to the validator. Failures are remembered like grammars, except timeouts, which a busy machine may have caused:
+    those for `retry_seconds`.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Compiler:
         *,
         num_workers: int = 1,
         wall_seconds: float = 5.0,
-        cpu_seconds: float = 5.0,
+        cpu_seconds: float = 2.0,
         memory_bytes: int = 4 * 2**30,
         cache_bytes: int = 256 * 2**20,
         retry_seconds: float = 60.0,
@@ -91,7 +93,8 @@ class Compiler:
         """The grammar of a constraint.
 
         Raises SchemaError (the schema's fault, every offending keyword named), CompileTimeout or CompileFailed (too
-        costly), WorkerError (ours). Cancelling one caller leaves the compile to the others.
+        costly, and no schema, so that plain JSON cannot stand in), WorkerError (ours). Cancelling one caller leaves
+        the compile to the others.
         """
         text = constraint.text
         limits.check_text(text)
@@ -117,7 +120,10 @@ class Compiler:
             reply = await worker.compile(job)
         finally:
             self._idle.put_nowait(worker)
-        self._cache.put(key, reply)
+        is_lasting = isinstance(reply, Compiled) or reply.kind != "timeout"
+        if isinstance(reply, Failure) and reply.kind != "schema" and job.kind == "json_schema":
+            reply = worker.plain(job, reply)
+        self._cache.put(key, reply, is_lasting=is_lasting)
         return reply
 
     def _finish(self, task: asyncio.Task[Compiled | Failure]) -> None:
@@ -149,9 +155,8 @@ class _Cache:
         self._replies.move_to_end(key)
         return reply
 
-    def put(self, key: str, reply: Compiled | Failure) -> None:
-        lasting = isinstance(reply, Compiled) or reply.kind != "timeout"
-        expiry = float("inf") if lasting else asyncio.get_running_loop().time() + self._retry_seconds
+    def put(self, key: str, reply: Compiled | Failure, *, is_lasting: bool) -> None:
+        expiry = float("inf") if is_lasting else asyncio.get_running_loop().time() + self._retry_seconds
         self._replies[key] = (reply, expiry)
         self._num_bytes += _size(reply)
         while self._num_bytes > self._max_bytes and len(self._replies) > 1:
@@ -175,6 +180,7 @@ class _Worker:
         self._decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
         self._process: asyncio.subprocess.Process | None = None
         self._is_ready = False
+        self._plain: dict[str, Compiled] = {}
 
     def __repr__(self) -> str:
         return f"worker {None if self._process is None else self._process.pid}"
@@ -208,6 +214,12 @@ class _Worker:
         except BaseException:  # cancelled or broken in mid-frame: the stream cannot be used again
             await asyncio.shield(self.close())
             raise
+
+    def plain(self, job: Job, failure: Failure) -> Compiled:
+        """What stands in for a schema, once a job for it has failed; asks no process, for the last one may be gone."""
+        grammar = self._plain[plain_key(job.text, job.whitespace)]
+        reason = f"the schema has no grammar of its own; {grammar.reason}"
+        return msgspec.structs.replace(grammar, reason=reason, left=(left_over(failure.message),))
 
     async def close(self) -> None:
         """End the process and its pipes."""
@@ -259,6 +271,7 @@ class _Worker:
             if not isinstance(reply, Ready):
                 raise WorkerError("the compile process could not start: its own message is on standard error")
             self._is_ready = True
+            self._plain = reply.plain
         return process
 
     async def _replace(self) -> None:

@@ -4,7 +4,8 @@
     |-- SchemaError       the schema is malformed, unsupported or above a limit: the caller's to change
     |-- CompileFailed     the schema is well formed, but no usable grammar came out of it
     |   `-- CompileTimeout  ... within the time that one schema may take
-    |-- GrammarError      a grammar cannot be loaded, or allows no token at all: fails one request
+    |-- GrammarError      a grammar cannot be loaded, or cannot go on: fails one request
+    |   `-- DeadEndError    ... because it allows no token at all
     `-- WorkerError       the compile process could not start: ours to repair
 
 Messages are sentences for the person who wrote the schema.
@@ -44,7 +45,11 @@ class CompileTimeout(CompileFailed):
 
 
 class GrammarError(StructuredError):
-    """A grammar cannot be loaded, or its mask allows no token."""
+    """A grammar cannot be loaded, or cannot go on."""
+
+
+class DeadEndError(GrammarError):
+    """The mask allows no token."""
 
 
 class WorkerError(StructuredError):

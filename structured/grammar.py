@@ -13,7 +13,7 @@ import torch
 import xgrammar
 
 from outrider.structured.constraint import CompiledGrammar
-from outrider.structured.errors import GrammarError
+from outrider.structured.errors import DeadEndError, GrammarError
 from outrider.structured.guidance import GuidanceGrammar, Vocabulary
 from outrider.structured.mask import row_of
 from outrider.structured.packing import GUIDANCE, unpack, unpack_guidance
@@ -127,12 +127,13 @@ class XgrammarGrammar:
         if not self._matcher.fill_next_token_bitmask(bitmask, row):
             return False
         if not bitmask[row].any():
-            raise GrammarError("no token of the vocabulary can follow in this grammar")
+            raise DeadEndError("no token of the vocabulary can follow in this grammar")
         return True
 
     def accept(self, token_id: int) -> bool:
         """Advance, as `Grammar` says."""
-        return bool(self._matcher.accept_token(token_id))
+        # Behind the end xgrammar refuses, too, but tells the log.
+        return not self._matcher.is_terminated() and bool(self._matcher.accept_token(token_id))
 
     def rollback(self, num_tokens: int) -> None:
         """Take tokens back, as `Grammar` says."""

@@ -10,7 +10,7 @@ import torch
 import xgrammar
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
-from outrider.structured.errors import CompileFailed, GrammarError, first_line
+from outrider.structured.errors import CompileFailed, DeadEndError, GrammarError, first_line
 from outrider.structured.mask import row_of
 
 _NOT_TEXT: Final = b"\xff"  # before the text of a token that is no text; llguidance's own mark, too
@@ -74,7 +74,7 @@ class GuidanceGrammar:
         if self._matcher.is_error():
             raise GrammarError(f"the grammar cannot go on: {first_line(self._matcher.get_error())}")
         if not target.any():
-            raise GrammarError("no token of the vocabulary can follow in this grammar")
+            raise DeadEndError("no token of the vocabulary can follow in this grammar")
         return True
 
     def accept(self, token_id: int) -> bool:

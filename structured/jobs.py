@@ -34,10 +34,6 @@ class Job(msgspec.Struct, tag=True, frozen=True):
     whitespace: Whitespace = "compact"
 
 
-class Ready(msgspec.Struct, tag=True, frozen=True):
-    """The worker has its vocabulary."""
-
-
 class Compiled(msgspec.Struct, tag=True, frozen=True):
     """A serialised grammar that has passed the canary, and what it leaves to the validator."""
 
@@ -45,6 +41,12 @@ class Compiled(msgspec.Struct, tag=True, frozen=True):
     data: bytes
     reason: str = ""  # why this backend
     left: tuple[Finding, ...] = ()
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """The worker has its vocabulary; `plain` are the grammars that stand in for others, by their constraints' keys."""
+
+    plain: dict[str, Compiled] = {}
 
 
 class Failure(msgspec.Struct, tag=True, frozen=True):

@@ -20,6 +20,7 @@ import torch
 from outrider.structured.backends import Backends
 from outrider.structured.errors import CompileFailed, SchemaError, first_line
 from outrider.structured.jobs import HEADER_BYTES, Failure, Job, Ready, Reply, Request, Setup, frame
+from outrider.structured.plain import PLAIN
 from outrider.structured.vocabulary import tokenizer_info
 
 
@@ -43,8 +44,9 @@ def main() -> None:
         torch.set_num_threads(1)
         info = tokenizer_info(setup.tokenizer_path, setup.vocab_size, setup.stop_token_ids)
         backends = Backends(info, setup.budget_seconds)
+        plain = {one.key: backends.compile(one.kind, one.text, one.whitespace) for one in PLAIN}
         _limit_memory(setup.memory_bytes)
-        _write(output, Ready())
+        _write(output, Ready(plain))
         while isinstance(job := _read(sys.stdin.buffer, decoder), Job):
             _limit_cpu(setup.cpu_seconds)
             _write(output, _reply(backends, job, printed))

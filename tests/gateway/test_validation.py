@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -17,6 +18,7 @@ from outrider.gateway.queue import open_queue
 from outrider.gateway.state import Gateway
 from outrider.structured.constraint import CompiledGrammar, Constraint
 from outrider.structured.finding import Finding
+from outrider.structured.plain import left_over
 from outrider.telemetry.metrics import Metrics
 from outrider.telemetry.tracing import Tracing
 
@@ -230,3 +232,27 @@ async def test_schemas_are_audited_over_http(client, schema, status, route) -> N
         assert "schema" == answer["error"]["param"]
     else:
         assert schema.keys() == {finding["keyword"] for finding in answer["findings"]}
+        assert {"exact": "none", "validated": "none", "refused": ""}[route] == answer["backend"]
+
+
+async def test_the_audit_tells_what_has_no_grammar_for_its_cost(client, gateway) -> None:
+    """As a request would find out: the schema is validated, or with `strict` refused."""
+    slow = {"type": "integer", "description": "slow"}
+    compile_one = gateway.compiler.compile
+
+    async def compile_slowly(constraint: Constraint) -> CompiledGrammar:
+        return msgspec.structs.replace(await compile_one(constraint), left=(left_over("it is slow: simplify it"),))
+
+    gateway.compiler.compile = compile_slowly
+    answer = await (await client.post("/v1/schemas/audit", json={"schema": slow})).json()
+    status, refused = await ask(client, gateway, ["1"], strict=True, schema=slow)
+
+    assert ("validated", "it is slow: simplify it") == (answer["route"], answer["findings"][-1]["reason"][-23:])
+    assert (400, "invalid_json_schema") == (status, refused["error"]["code"])
+    assert "is slow: simplify it" in refused["error"]["message"]
+    gateway.engine.submits.clear()
+    _, answer = await ask(client, gateway, ['"x"', "7"], schema=slow)
+    assert ("7", "validated") == (
+        answer["choices"][0]["message"]["content"],
+        answer["metrics"]["structured_output"]["route"],
+    )

@@ -17,6 +17,7 @@ from outrider.structured.compiler import Compiler
 from outrider.structured.constraint import Constraint
 from outrider.structured.errors import CompileTimeout, SchemaError, WorkerError
 from outrider.structured.grammar import GrammarLoader
+from outrider.structured.plain import PLAIN, plain_key
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -142,23 +143,54 @@ async def test_what_is_left_to_the_validator_travels_with_the_grammar(compiler: 
     assert () == (await compiler.compile(json_schema(STRING))).left
 
 
-async def test_slow_schemas_are_cut_short(vocabulary: Any) -> None:
-    """At the deadline the worker is killed and replaced, and only the slow schema is lost."""
-    # On xgrammar whatever it takes: a state for each of some thousand characters.
+# On xgrammar, whatever it takes, a state for each of some thousand characters.
+LENGTHS = {f"f{length}": {"type": "string", "maxLength": length} for length in range(69, 129)}
+
+
+async def test_a_schema_that_costs_too_much_gets_plain_json(vocabulary: Any, loader: GrammarLoader) -> None:
+    """At the deadline the worker is killed and replaced; the validator does what is left, and others go on."""
     compiler = new_compiler(vocabulary, wall_seconds=0.5, cpu_seconds=20, retry_seconds=30, budget_seconds=1000)
     await compiler.start()
     try:
-        lengths = {f"f{length}": {"type": "string", "maxLength": length} for length in range(69, 129)}
-        slow = json_schema(closed(**lengths))
-        with pytest.raises(CompileTimeout, match=r"0\.5 s"):
-            await compiler.compile(slow)
+        slow = json_schema(closed(**LENGTHS))
+        compiled = await compiler.compile(slow)
         pid = worker_pid(compiler)
         assert compiler.is_cached(slow)
-        assert (await compiler.compile(json_schema(INTEGER))).data
+        assert () == (await compiler.compile(json_schema(INTEGER))).left
         assert pid == worker_pid(compiler)
+        # Of other forms nobody could check the answers.
+        tag = Constraint("structural_tag", {"type": "structural_tag", "format": {"type": "json_schema"}})
+        tag.value["format"]["json_schema"] = slow.value
+        with pytest.raises(CompileTimeout, match=r"0\.5 s"):
+            await compiler.compile(tag)
+        pid = worker_pid(compiler)
     finally:
         await compiler.close()
     assert not is_running(pid)
+    loader.load(compiled)
+    grammar = loader.matcher(compiled.key)
+    (finding,) = compiled.left
+
+    assert ("#", "validated") == (finding.pointer, finding.verdict)
+    assert "took more than 0.5 s to compile" in finding.reason
+    assert slow.text == compiled.schema
+    assert not grammar.accept(vocabulary.tokens("[")[0])
+    assert all(grammar.accept(token_id) for token_id in vocabulary.tokens('{"a":1}'))
+    assert grammar.is_done
+
+
+@pytest.mark.parametrize(
+    ("schema", "form"),
+    [({"type": "object"}, {"type": "object"}), ({"type": "array"}, {"type": "array"}), ({"type": "string"}, {}),
+     ({"type": ["array", "null"]}, {}), (True, {})],
+)  # fmt: skip
+async def test_plain_json_is_of_the_type_of_the_schema(schema: Any, form: Any) -> None:
+    """Where it names one of the two that hold others; every form is among those that the worker has at hand."""
+    for whitespace in ("compact", "free"):
+        key = plain_key(json_schema(schema).text, whitespace)
+
+        assert key == Constraint("json_schema", form, whitespace).key
+        assert key in {constraint.key for constraint in PLAIN}
 
 
 async def test_a_dead_worker_is_replaced(vocabulary: Any) -> None:

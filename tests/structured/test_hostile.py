@@ -65,6 +65,7 @@ HOSTILE: dict[str, tuple[Any, Any, bool]] = {
     "false": (False, 1, False),
     "nested repetitions": ({"type": "string", "pattern": "((a{0,100}){0,100}){0,100}"}, "a", True),
     "wide gaps": ({"type": "string", "pattern": "^.{0,256}x.{0,256}y.{0,256}$"}, "x" * 800, False),
+    "many gaps": ({"anyOf": [{"type": "string", "pattern": f"a.{{{i + 9}}}$"} for i in range(120)]}, "no", False),
     "exploding pattern": ({"type": "string", "pattern": "^(a|b)*a(a|b){30}$"}, "a" * 99, True),
     "backtracking": ({"type": "string", "pattern": "^(?=a)(a+)+$"}, LOOKS_LIKE, False),
     "backtracking with a reference": ({"type": "string", "pattern": "^(a+)+\\1$"}, LOOKS_LIKE, False),
