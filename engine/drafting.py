@@ -87,8 +87,8 @@ class Drafting:
         for name in self._controller.order(len(drafted), batch):
             asking = self._asking(name, drafted, batch, hoped)
             for key, draft in self._propose(name, self._proposers[name], asking).items():
-                # One that reads features may lack them yet: that is no fault of its guesses.
-                if draft.token_ids or name not in self._observers:
+                # One that reads features may lack them yet, or have text to read: that is no fault of its guesses.
+                if draft.token_ids or not (draft.is_pending or name in self._observers):
                     asked[key].append(name)
                 allowed = _allowed(draft, drafted[key].sequence)
                 if allowed.token_ids:
@@ -192,7 +192,7 @@ class Drafting:
             drafts = [Draft()] * len(rows)
         else:
             seconds = time.perf_counter() - started
-            self._controller.learn_cost(name, len(rows), seconds)
+            self._controller.learn_cost(name, list(rows), seconds)
             self._seconds += seconds
             dropped = [key for key, one in zip(rows, drafts, strict=True) if not is_sound(one, self._vocab_size)]
             if dropped:

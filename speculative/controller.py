@@ -39,6 +39,7 @@ class _Arm:
     wanted: int  # nodes that it is asked for
     num_drawn: float = 0.0  # of its tokens whose parents were drawn
     num_predicted: float = 0.0  # how many of those should have been, by its calibration
+    is_known: bool = False  # whether it was asked for this request before
     is_paused: bool = False
     pause: int = FIRST_PAUSE
     next_try: int = 0  # step
@@ -283,10 +284,17 @@ class Controller:
                 arm.num_predicted /= 2
                 arm.num_drawn /= 2
 
-    def learn_cost(self, name: str, num_requests: int, seconds: float) -> None:
-        """Takes in how long a proposer took."""
+    def learn_cost(self, name: str, request_ids: Sequence[str], seconds: float) -> None:
+        """Takes in how long a proposer took.
+
+        The first time that it is asked for a request it reads the text, which it does once: no measure of what follows.
+        """
         experience = self._experiences[name]
-        experience.costs.learn(num_requests, seconds)
+        arms = [self._arm(request_id, name) for request_id in request_ids]
+        if all(arm.is_known for arm in arms):
+            experience.costs.learn(len(arms), seconds)
+        for arm in arms:
+            arm.is_known = True
         if experience.is_probe:
             experience.probing -= seconds
 

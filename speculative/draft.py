@@ -103,7 +103,7 @@ class DraftProposer:
         self._block_digests: dict[int, bytes] = {}  # of the blocks whose keys and values are all there
 
     def propose(self, requests: Sequence[DraftRequest]) -> list[Draft]:
-        """The model's own continuations; none for a request whose text it has not read to the end yet."""
+        """The model's own continuations; a pending one for a request whose text it has not read to the end yet."""
         chains = [_Chain(request) for request in requests]
         logits, reading = self._catch_up([chain for chain in chains if self._has_room(chain.request)])
         # A text that is not read to its end yet goes on in the next step.
@@ -118,7 +118,12 @@ class DraftProposer:
         for chain in chains:
             if chain.token_ids:  # the last one drafted was not read
                 self._note_drafted(chain.request, chain.token_ids[:-1])
-        return [chain.draft() for chain in chains]
+        return [
+            chain.draft()
+            if chain.token_ids or not self._has_room(chain.request) or self._is_read(chain.request)
+            else Draft(is_pending=True)
+            for chain in chains
+        ]
 
     def forget(self, request_id: str) -> None:
         """Drops what is known of a request's cache."""

@@ -48,11 +48,15 @@ class Draft:
 
     `scores` say of each token how likely it follows its parent, from 0 to 1, as the proposer sees it; none where it
     has no opinion. Another's are on another scale: what they are worth is learned from what comes of them.
+
+    `is_pending`: there are none because the proposer is still reading the request's text, which tells nothing of how
+    good its guesses are.
     """
 
     token_ids: tuple[int, ...] = ()
     parents: tuple[int, ...] | None = None
     scores: tuple[float, ...] = ()
+    is_pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

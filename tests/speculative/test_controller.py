@@ -33,7 +33,7 @@ def live(controller: Controller, tree: TokenTree, emitted: list[int], steps: int
     for _ in range(steps):
         controller.begin_step()
         if not controller.rests("a") and controller.ask(name, ["a"], ONE, {}):
-            controller.learn_cost(name, 1, 0.01)
+            controller.learn_cost(name, ["a"], 0.01)
             controller.learn("a", tree, [name], emitted)
             asked += 1
         controller.learn_step(1, 1.0)
@@ -72,7 +72,7 @@ def test_the_cheap_are_asked_first_and_then_the_best() -> None:
     """What costs nothing tells what the others could add; of those the best must not come too late."""
     controller = make(CHEAP, "medusa", "draft", "ngram")
     for name, emitted, seconds in (("medusa", [1, 9], 0.3), ("draft", [1, 2, 3, 4], 0.3), ("ngram", [9], 0.001)):
-        controller.learn_cost(name, 1, seconds)
+        controller.learn_cost(name, ["a"], seconds)
         for _ in range(20):
             controller.learn("a", offered(1, 2, 3, name=name), [name], emitted)
 
@@ -211,7 +211,7 @@ def test_trying_again_takes_a_small_share_of_the_time() -> None:
         controller.begin_step()
         request_id = f"r{step // 40}"
         if controller.ask("draft", [request_id], ONE, {}):
-            controller.learn_cost("draft", 1, 5.0)
+            controller.learn_cost(draft, ["a"], 5.0)
             controller.learn(request_id, offered(1, 2, name="draft"), ["draft"], [9])
             seconds += 5.0
         controller.learn_step(1, 1.0)

@@ -122,6 +122,7 @@ def test_a_long_prompt_is_read_in_pieces_without_a_draft() -> None:
     first, second = proposer.propose(requests), proposer.propose(requests)
 
     assert [bool(draft.token_ids) for draft in first] == [True, False]
+    assert [draft.is_pending for draft in (*first, *second)] == [False, True, False, False]
     assert chain(second[1]) == greedy(long, len(chain(second[1])))
     assert max(model.calls) <= READ_AT_ONCE
 
