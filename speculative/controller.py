@@ -98,6 +98,7 @@ class Controller:
         self._arms: dict[str, dict[str, _Arm]] = {}
         self._rests: dict[str, int] = {}  # by request, the step that ends the first pause of its proposers
         self._step = 0
+        self._next_meeting = FIRST_PAUSE  # the step in which dear proposers are judged for all requests together
 
     def add(self, name: str) -> None:
         """Makes a proposer known."""
@@ -105,11 +106,13 @@ class Controller:
 
     def begin_step(self) -> None:
         """Counts a step: pauses are measured in them."""
+        if self._step >= self._next_meeting:
+            self._next_meeting = self._step + FIRST_PAUSE
         self._step += 1
 
     def rests(self, request_id: str) -> bool:
         """Whether every proposer of a request is paused in this step, so that nobody need be asked."""
-        return self._step < self._rests.get(request_id, 0)
+        return self._step < min(self._rests.get(request_id, 0), self._next_meeting)
 
     def order(self, num_requests: int, batch: Batch) -> list[str]:
         """The proposers in the order in which so many requests of a step should ask them.
@@ -121,7 +124,7 @@ class Controller:
         for name, experience in self._experiences.items():
             seconds = experience.costs.seconds(num_requests)
             tokens = num_requests * experience.expected
-            if seconds < CHEAP * self._seconds(batch.num_rows):
+            if seconds < self._cheap(batch):
                 rank = -math.inf
             else:
                 rows = round(batch.num_rows + tokens + num_requests)
@@ -140,18 +143,21 @@ class Controller:
             hoped: tokens that each request's drafts so far are expected to give; 0 where left out
         """
         experience = self._experiences[name]
+        # One request alone may not be worth what all share: from time to time all are judged together, paused or not.
+        together = self._step >= self._next_meeting and experience.costs.seconds(1) >= self._cheap(batch)
         more: list[tuple[float, str]] = []
         probed: list[str] = []
         for request_id in request_ids:
             arm = self._arm(request_id, name)
-            if not arm.is_paused:
+            is_due = arm.is_paused and self._step >= arm.next_try
+            if is_due and experience.probing >= 0.0 and not probed:
+                arm.is_paused = False
+                probed.append(request_id)
+                continue
+            if is_due:
+                arm.next_try = self._step + FIRST_PAUSE
+            if together or not arm.is_paused:
                 more.append((arm.expected - hoped.get(request_id, 0.0), request_id))
-            elif self._step >= arm.next_try:
-                if experience.probing >= 0.0 and not probed:
-                    arm.is_paused = False
-                    probed.append(request_id)
-                else:
-                    arm.next_try = self._step + FIRST_PAUSE
         more.sort(key=lambda pair: -pair[0])  # stable: equal ones in the order of the requests
         count = self._count_worth([one for one, _ in more], experience.costs, batch, sum(hoped.values()))
         experience.is_probe = count == 0
@@ -163,8 +169,8 @@ class Controller:
         for index, (_, request_id) in enumerate(more):
             arm = self._arm(request_id, name)
             if index < count:
-                arm.pause = FIRST_PAUSE
-            elif arm.expected < least:
+                arm.is_paused, arm.pause = False, FIRST_PAUSE
+            elif arm.expected < least and not arm.is_paused:
                 self._pause(arm)
         for request_id in request_ids:
             arms = self._arms[request_id].values()
@@ -342,6 +348,10 @@ class Controller:
             above = 1.0 if parent == ROOT else survivals[parent]
             survivals.append(above * FADE * one / max(1.0, totals[parent]))
         return survivals
+
+    def _cheap(self, batch: Batch) -> float:
+        """Seconds that are next to nothing beside a step."""
+        return CHEAP * self._seconds(batch.num_rows)
 
     def _seconds(self, num_rows: int) -> float:
         return max(self._step_costs.seconds(num_rows), 1e-6)

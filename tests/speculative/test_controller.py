@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outrider.speculative.controller import LONGEST_PAUSE, Batch, Candidate, Controller
+from outrider.speculative.controller import FIRST_PAUSE, LONGEST_PAUSE, Batch, Candidate, Controller
 from outrider.speculative.costs import Costs
 from outrider.speculative.proposer import Draft
 from outrider.speculative.tree import ROOT, TokenTree, merge
@@ -68,12 +68,34 @@ def test_a_proposer_that_others_are_ahead_of_is_asked_again_in_the_next_step() -
     assert controller.ask("draft", ["a"], ONE, {}) == ["a"]
 
 
+def test_a_batch_is_judged_together_even_where_none_is_worth_it_alone() -> None:
+    """What a draft model takes for one request it takes for four."""
+    controller = make(CHEAP, "draft")
+    names = [f"r{index}" for index in range(4)]
+    for request_id in names:  # known to give three tokens a step, for one or for four in 1.9 steps' time
+        for _ in range(30):
+            controller.learn(request_id, offered(1, 2, 3, name="draft"), ["draft"], [1, 2, 3, 4])
+            controller.learn_cost("draft", [request_id], 1.9)
+            controller.learn_cost("draft", names, 1.9)
+    batch = Batch(4, 4)
+    controller.begin_step()
+    assert [controller.ask("draft", [request_id], batch, {}) for request_id in names] == [[], [], [], []]
+    asked: list[str] = []
+    for _ in range(FIRST_PAUSE):
+        controller.begin_step()
+        asked += controller.ask("draft", [name for name in names if not controller.rests(name)], batch, {})
+        if asked:
+            break
+
+    assert asked == names
+
+
 def test_the_cheap_are_asked_first_and_then_the_best() -> None:
     """What costs nothing tells what the others could add; of those the best must not come too late."""
     controller = make(CHEAP, "medusa", "draft", "ngram")
     for name, emitted, seconds in (("medusa", [1, 9], 0.3), ("draft", [1, 2, 3, 4], 0.3), ("ngram", [9], 0.001)):
-        controller.learn_cost(name, ["a"], seconds)
         for _ in range(20):
+            controller.learn_cost(name, ["a"], seconds)
             controller.learn("a", offered(1, 2, 3, name=name), [name], emitted)
 
     assert controller.order(1, ONE) == ["ngram", "draft", "medusa"]
@@ -159,7 +181,7 @@ def history(controller: Controller, seed: int) -> list[object]:
             controller.learn(key, tree, names, [generator.randrange(3) for _ in range(3)])
         controller.learn_step(2 + sum(map(len, kept)), generator.random())
         for name in names:
-            controller.learn_cost(name, 2, generator.random() / 10)
+            controller.learn_cost(name, ["a", "b"], generator.random() / 10)
     return decisions
 
 
@@ -211,7 +233,7 @@ def test_trying_again_takes_a_small_share_of_the_time() -> None:
         controller.begin_step()
         request_id = f"r{step // 40}"
         if controller.ask("draft", [request_id], ONE, {}):
-            controller.learn_cost(draft, ["a"], 5.0)
+            controller.learn_cost("draft", [request_id], 5.0)
             controller.learn(request_id, offered(1, 2, name="draft"), ["draft"], [9])
             seconds += 5.0
         controller.learn_step(1, 1.0)
