@@ -28,6 +28,8 @@ TRUST: Final = 4.0  # tokens, for which the other requests' experience counts in
 FIRST_WANTED: Final = 8  # nodes that a proposer is asked for at first
 SPARE: Final = 2  # nodes more than were verified the last time that it is asked for
 CHEAP: Final = 0.05  # of a step's time: a proposer that takes less is asked before the others
+ENTRY_STEPS: Final = 16  # over which it must pay that a proposer reads a request's text
+ENTRY_MEMORY: Final = 0.1  # weight of the newest in how long that takes
 BOUNDS: Final = (0.1, 2.0)  # of how much better or worse than others one request's tokens are judged
 
 
@@ -59,6 +61,7 @@ class _Experience:
     # Of asking it, by the number of requests. Most of the time goes into what they share: taken for in proportion, a
     # batch would look too dear ever to be tried.
     costs: Costs = field(default_factory=lambda: Costs(growth=0.5))
+    entry: float = 0.0  # seconds more when it is asked for a request for the first time
     expected: float = FIRST_HOPE
     wanted: int = FIRST_WANTED  # what it was asked for last
     num_steps: int = 1
@@ -145,6 +148,8 @@ class Controller:
         experience = self._experiences[name]
         # One request alone may not be worth what all share: from time to time all are judged together, paused or not.
         together = self._step >= self._next_meeting and experience.costs.seconds(1) >= self._cheap(batch)
+        # In the time that it takes to read a text, spread over some steps, the batch would have got so many tokens.
+        entry_tokens = experience.entry / ENTRY_STEPS * batch.num_requests / self._seconds(batch.num_rows)
         more: list[tuple[float, str]] = []
         probed: list[str] = []
         for request_id in request_ids:
@@ -157,7 +162,8 @@ class Controller:
             if is_due:
                 arm.next_try = self._step + FIRST_PAUSE
             if together or not arm.is_paused:
-                more.append((arm.expected - hoped.get(request_id, 0.0), request_id))
+                entry = 0.0 if arm.is_known else entry_tokens
+                more.append((arm.expected - hoped.get(request_id, 0.0) - entry, request_id))
         more.sort(key=lambda pair: -pair[0])  # stable: equal ones in the order of the requests
         count = self._count_worth([one for one, _ in more], experience.costs, batch, sum(hoped.values()))
         experience.is_probe = count == 0
@@ -293,11 +299,15 @@ class Controller:
     def learn_cost(self, name: str, request_ids: Sequence[str], seconds: float) -> None:
         """Takes in how long a proposer took.
 
-        The first time that it is asked for a request it reads the text, which it does once: no measure of what follows.
+        The first time that it is asked for a request it reads the text: that is a price of its own.
         """
         experience = self._experiences[name]
         arms = [self._arm(request_id, name) for request_id in request_ids]
-        if all(arm.is_known for arm in arms):
+        num_new = sum(not arm.is_known for arm in arms)
+        if num_new:
+            entry = max(0.0, seconds - experience.costs.seconds(len(arms))) / num_new
+            experience.entry += ENTRY_MEMORY * (entry - experience.entry)
+        else:
             experience.costs.learn(len(arms), seconds)
         for arm in arms:
             arm.is_known = True

@@ -90,6 +90,19 @@ def test_a_batch_is_judged_together_even_where_none_is_worth_it_alone() -> None:
     assert asked == names
 
 
+@pytest.mark.parametrize(("seconds", "expected"), [(0.1, ["new"]), (40.0, [])])
+def test_a_text_is_not_read_where_that_takes_more_than_it_gives(seconds: float, expected: list[str]) -> None:
+    """To read a new request's text is a price of its own, beside what each step costs."""
+    controller = make(CHEAP, "suffix")
+    for index in range(50):
+        controller.learn(f"r{index}", offered(1, name="suffix"), ["suffix"], [1, 2])
+        controller.learn_cost("suffix", [f"r{index}"], seconds)
+        controller.learn_cost("suffix", [f"r{index}"], 0.01)
+    controller.begin_step()
+
+    assert controller.ask("suffix", ["new"], ONE, {}) == expected
+
+
 def test_the_cheap_are_asked_first_and_then_the_best() -> None:
     """What costs nothing tells what the others could add; of those the best must not come too late."""
     controller = make(CHEAP, "medusa", "draft", "ngram")
