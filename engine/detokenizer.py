@@ -28,6 +28,19 @@ class Detokenizer:
         self._num_shown = len(self._token_ids)
         return text
 
+    def add_all(self, token_ids: Sequence[int]) -> str:
+        """As `add` of one after the other, in two decodings instead of two for each."""
+        if len(token_ids) > 1:
+            before = self._token_ids
+            self._token_ids = [*before, *token_ids]
+            text = self._new_text()
+            if text and not text.endswith("\ufffd"):
+                self._token_ids = self._token_ids[self._num_shown :]
+                self._num_shown = len(self._token_ids)
+                return text
+            self._token_ids = before
+        return "".join(map(self.add, token_ids))
+
     def finish(self) -> str:
         """What is left when no more tokens come: the U+FFFD of an incomplete character, or nothing."""
         text = self._new_text()

@@ -47,6 +47,7 @@ class Tokenizer:
         self._backend = self._tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()
+        self._special = frozenset(self._tokenizer.all_special_tokens)
         self._added = frozenset(self._tokenizer.get_added_vocab())
         self._bytes: dict[int, bytes] = {}  # of the tokens that were asked for
         self._is_byte_level = '"ByteLevel"' in json.dumps(
@@ -81,8 +82,7 @@ class Tokenizer:
 
     def decoder(self, marks: Iterable[str]) -> Callable[[Sequence[int]], str]:
         """Like `decode`, but those of the marks that are special tokens are shown."""
-        special = set(self._tokenizer.all_special_tokens)
-        shown = {self._tokenizer.convert_tokens_to_ids(mark): mark for mark in marks if mark in special}
+        shown = {self._tokenizer.convert_tokens_to_ids(mark): mark for mark in marks if mark in self._special}
         if not shown:
             return self.decode
 

@@ -94,7 +94,9 @@ class Generation:
         is_scored = self._submit.params.num_prompt_logprobs is not None
         if not is_scored or len(self._prompt_logprobs) < len(prompt_ids) - 1:  # it may have ended before
             return Piece(self.index, self._admitted.echo)
-        _, offsets = AnswerText(self._gateway.tokenizer.decode, (), frozenset()).add(TokenDelta("", prompt_ids))
+        _, offsets = AnswerText(self._gateway.tokenizer.decode, (), frozenset()).add(
+            TokenDelta("", prompt_ids), with_offsets=True
+        )
         text, raw = self._spelled(prompt_ids[0])
         first = TokenLogprob(text, None, raw, [])
         named = [self._named(*pair) for pair in zip(prompt_ids[1:], self._prompt_logprobs, strict=True)]

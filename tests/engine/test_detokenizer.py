@@ -31,6 +31,17 @@ def test_any_bytes_end_as_the_whole_decoded(data) -> None:
     assert decode_bytes(data) == "".join(pieces_of(list(data)))
 
 
+@given(st.binary(max_size=40), st.lists(st.integers(1, 7), min_size=40, max_size=40))
+def test_tokens_added_together_give_the_same_text(data, sizes) -> None:
+    """However many come at once, and where a group ends inside a character."""
+    detokenizer, left, pieces = Detokenizer(decode_bytes), list(data), []
+    for size in sizes:
+        pieces.append(detokenizer.add_all(left[:size]))
+        left = left[size:]
+
+    assert decode_bytes(data) == "".join([*pieces, detokenizer.finish()])
+
+
 def test_a_character_shows_when_its_last_byte_arrives() -> None:
     """Streams never show half a character."""
     assert ["", "", "", "\N{GRINNING FACE}", ""] == pieces_of(list("\N{GRINNING FACE}".encode()))
