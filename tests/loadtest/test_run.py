@@ -72,7 +72,9 @@ async def test_the_result_has_the_keys_of_vllm(tmp_path: Path) -> None:
 async def test_the_report_speaks_as_vllm_does(tmp_path: Path) -> None:
     """A reader of `vllm bench serve` finds every line where it was."""
     async with SimulatedServer([Script(speculation=SPECULATION)]).running() as server:
-        lines = (await run(server, tmp_path, num_prompts=4, max_concurrency=2)).report.splitlines()
+        report = (await run(server, tmp_path, num_prompts=4, max_concurrency=2)).report
+    # For some milliseconds the client and the server, which are one process here, may well use a whole core.
+    lines = [line for line in report.splitlines() if not line.startswith("INVALID")]
     labels = [line.split(":")[0] for line in lines]
 
     assert lines[0] == "============ Serving Benchmark Result ============"
