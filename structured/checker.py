@@ -4,7 +4,6 @@ The process starts with the first job and imports neither torch nor the grammar 
 """
 
 import asyncio
-import contextlib
 import sys
 from typing import Final
 
@@ -14,8 +13,6 @@ from outrider.structured import limits
 from outrider.structured.errors import SchemaError, WorkerError
 from outrider.structured.finding import Violation
 from outrider.structured.jobs import (
-    HEADER_BYTES,
-    MAX_FRAME_BYTES,
     Audited,
     AuditJob,
     Checked,
@@ -24,8 +21,8 @@ from outrider.structured.jobs import (
     CheckJob,
     Failure,
     Ready,
-    frame,
 )
+from outrider.structured.pipes import end, frame, read_reply
 
 _START_SECONDS: Final = 60.0
 
@@ -66,17 +63,8 @@ class Checker:
     async def close(self) -> None:
         """End the process and its pipes."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        assert process.stdin is not None, "made with pipes"
-        assert process.stdout is not None, "made with pipes"
-        process.stdin.close()
-        with contextlib.suppress(ConnectionError):
-            await process.stdin.wait_closed()
-        await process.stdout.read()  # to its end, so that the transport closes
-        await process.wait()
+        if process is not None:
+            await end(process)
 
     async def _run(self, job: CheckerRequest) -> CheckerReply | None:
         """The reply to a job, None when the process had to be ended, or ended by itself."""
@@ -86,7 +74,7 @@ class Checker:
             try:
                 process.stdin.write(frame(job))
                 async with asyncio.timeout(self._wall_seconds):
-                    reply = await self._read(process)
+                    reply = await read_reply(process, self._decoder, "the checker")
             except TimeoutError:
                 reply = None
             except BaseException:  # cancelled in mid-frame: the stream cannot be used again
@@ -109,7 +97,7 @@ class Checker:
         )
         try:
             async with asyncio.timeout(_START_SECONDS):
-                reply = await self._read(process)
+                reply = await read_reply(process, self._decoder, "the checker")
         except BaseException as error:
             await asyncio.shield(self.close())
             if isinstance(error, TimeoutError):
@@ -119,14 +107,3 @@ class Checker:
             await self.close()
             raise WorkerError("the checker could not start: its own message is on standard error")
         return process
-
-    async def _read(self, process: asyncio.subprocess.Process) -> CheckerReply | None:
-        """The next reply, None when the process has ended."""
-        assert process.stdout is not None, "made with pipes"
-        try:
-            size = int.from_bytes(await process.stdout.readexactly(HEADER_BYTES), "big")
-            if size > MAX_FRAME_BYTES:
-                raise WorkerError("the checker broke its protocol")
-            return self._decoder.decode(await process.stdout.readexactly(size))
-        except asyncio.IncompleteReadError:
-            return None

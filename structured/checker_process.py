@@ -6,12 +6,11 @@ takes too long is ended by the kernel or by the gateway: nothing in a schema or 
 
 import contextlib
 import json
-import math
 import os
 import resource
 import sys
 from functools import lru_cache
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
@@ -19,7 +18,6 @@ from outrider.structured.audit import audit
 from outrider.structured.errors import SchemaError
 from outrider.structured.finding import Violation
 from outrider.structured.jobs import (
-    HEADER_BYTES,
     Audited,
     AuditJob,
     Checked,
@@ -28,8 +26,8 @@ from outrider.structured.jobs import (
     CheckJob,
     Failure,
     Ready,
-    frame,
 )
+from outrider.structured.pipes import limit_cpu, read, write
 from outrider.structured.validator import Validator
 
 CPU_SECONDS: Final = 1.0  # of one job, rounded up to the kernel's whole seconds
@@ -45,10 +43,10 @@ def main() -> None:
     # Nothing else may print into the frames.
     with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        _write(output, Ready())
-        while (job := _read(sys.stdin.buffer, decoder)) is not None:
-            _limit_cpu()
-            _write(output, _audited(job) if isinstance(job, AuditJob) else _checked(job))
+        write(output, Ready())
+        while (job := read(sys.stdin.buffer, decoder)) is not None:
+            limit_cpu(CPU_SECONDS)
+            write(output, _audited(job) if isinstance(job, AuditJob) else _checked(job))
 
 
 def _audited(job: AuditJob) -> CheckerReply:
@@ -71,25 +69,6 @@ def _checked(job: CheckJob) -> CheckerReply:
 @lru_cache(maxsize=32)
 def _validator(schema: bytes) -> Validator:
     return Validator(json.loads(schema))
-
-
-def _limit_cpu() -> None:
-    """Let the kernel end the process when this job has used its CPU time."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(usage.ru_utime + usage.ru_stime + CPU_SECONDS), hard))
-
-
-def _read(stream: BinaryIO, decoder: "msgspec.msgpack.Decoder[CheckerRequest]") -> CheckerRequest | None:
-    """The next message, None at the end of the input."""
-    header = stream.read(HEADER_BYTES)
-    body = stream.read(int.from_bytes(header, "big")) if len(header) == HEADER_BYTES else b""
-    return decoder.decode(body) if body else None
-
-
-def _write(stream: BinaryIO, reply: CheckerReply) -> None:
-    stream.write(frame(reply))
-    stream.flush()
 
 
 if __name__ == "__main__":

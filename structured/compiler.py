@@ -4,7 +4,6 @@ Compiling happens in worker processes that can be killed; this module imports ne
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -19,16 +18,14 @@ from outrider.structured import limits
 from outrider.structured.constraint import CompiledGrammar, Constraint
 from outrider.structured.errors import CompileFailed, CompileTimeout, SchemaError, WorkerError
 from outrider.structured.jobs import (
-    HEADER_BYTES,
-    MAX_FRAME_BYTES,
     Compiled,
     Failure,
     Job,
     Ready,
     Reply,
     Setup,
-    frame,
 )
+from outrider.structured.pipes import end, frame, read_reply
 from outrider.structured.plain import left_over, plain_key
 
 _START_SECONDS: Final = 120.0
@@ -224,17 +221,8 @@ class _Worker:
     async def close(self) -> None:
         """End the process and its pipes."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        assert process.stdin is not None, "made with pipes"
-        assert process.stdout is not None, "made with pipes"
-        process.stdin.close()
-        with contextlib.suppress(ConnectionError):
-            await process.stdin.wait_closed()
-        await process.stdout.read()  # to its end, so that the transport closes
-        await process.wait()
+        if process is not None:
+            await end(process)
 
     async def _exchange(self, job: Job) -> Compiled | Failure | None:
         """Send one job and read its reply; None when the process died, and another has been started."""
@@ -242,7 +230,7 @@ class _Worker:
         assert process.stdin is not None, "made with pipes"
         process.stdin.write(frame(job))
         async with asyncio.timeout(self._wall_seconds):
-            reply = await self._read(process)
+            reply = await read_reply(process, self._decoder, "the compile process")
         if reply is None:
             code = await process.wait()
             await self._replace()
@@ -265,7 +253,7 @@ class _Worker:
         if not self._is_ready:
             try:
                 async with asyncio.timeout(_START_SECONDS):
-                    reply = await self._read(process)
+                    reply = await read_reply(process, self._decoder, "the compile process")
             except TimeoutError as error:
                 raise WorkerError(f"the compile process was not ready after {_START_SECONDS:g} s") from error
             if not isinstance(reply, Ready):
@@ -277,14 +265,3 @@ class _Worker:
     async def _replace(self) -> None:
         await self.close()
         await self.start()
-
-    async def _read(self, process: asyncio.subprocess.Process) -> Reply | None:
-        """The next reply, None when the process has ended."""
-        assert process.stdout is not None, "made with pipes"
-        try:
-            size = int.from_bytes(await process.stdout.readexactly(HEADER_BYTES), "big")
-            if size > MAX_FRAME_BYTES:
-                raise WorkerError("the compile process broke its protocol")
-            return self._decoder.decode(await process.stdout.readexactly(size))
-        except asyncio.IncompleteReadError:
-            return None

@@ -1,18 +1,15 @@
-"""What the gateway says to its compile worker and to its checker: length-prefixed msgpack frames over two pipes.
+"""What the gateway says to its compile worker and to its checker: messages that `pipes.py` carries.
 
 The gateway writes one Setup, then one Job at a time; the worker answers Ready, then one Compiled or Failure per job.
 The checker needs no Setup; it answers an AuditJob with Audited or Failure, and a CheckJob with Checked.
 """
 
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
 from outrider.structured.constraint import Kind, Whitespace
 from outrider.structured.finding import Finding, Violation
-
-HEADER_BYTES: Final = 4
-MAX_FRAME_BYTES: Final = 256 * 2**20
 
 
 class Setup(msgspec.Struct, tag=True, frozen=True):
@@ -88,9 +85,3 @@ Request = Setup | Job
 Reply = Ready | Compiled | Failure
 CheckerRequest = AuditJob | CheckJob
 CheckerReply = Ready | Audited | Checked | Failure
-
-
-def frame(message: Request | Reply | CheckerRequest | CheckerReply) -> bytes:
-    """The message with its length before it."""
-    body = msgspec.msgpack.encode(message)
-    return len(body).to_bytes(HEADER_BYTES, "big") + body

@@ -6,7 +6,6 @@ a warning means that the grammar library left something out, and fails the job.
 """
 
 import contextlib
-import math
 import os
 import resource
 import sys
@@ -19,7 +18,8 @@ import torch
 
 from outrider.structured.backends import Backends
 from outrider.structured.errors import CompileFailed, SchemaError, first_line
-from outrider.structured.jobs import HEADER_BYTES, Failure, Job, Ready, Reply, Request, Setup, frame
+from outrider.structured.jobs import Failure, Job, Ready, Reply, Request, Setup
+from outrider.structured.pipes import limit_cpu, read, write
 from outrider.structured.plain import PLAIN
 from outrider.structured.vocabulary import tokenizer_info
 
@@ -38,7 +38,7 @@ def main() -> None:
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
         decoder = msgspec.msgpack.Decoder(Request)
-        setup = _read(sys.stdin.buffer, decoder)
+        setup = read(sys.stdin.buffer, decoder)
         if not isinstance(setup, Setup):
             return
         torch.set_num_threads(1)
@@ -46,10 +46,10 @@ def main() -> None:
         backends = Backends(info, setup.budget_seconds)
         plain = {one.key: backends.compile(one.kind, one.text, one.whitespace) for one in PLAIN}
         _limit_memory(setup.memory_bytes)
-        _write(output, Ready(plain))
-        while isinstance(job := _read(sys.stdin.buffer, decoder), Job):
-            _limit_cpu(setup.cpu_seconds)
-            _write(output, _reply(backends, job, printed))
+        write(output, Ready(plain))
+        while isinstance(job := read(sys.stdin.buffer, decoder), Job):
+            limit_cpu(setup.cpu_seconds)
+            write(output, _reply(backends, job, printed))
 
 
 def _reply(backends: Backends, job: Job, printed: BinaryIO) -> Reply:
@@ -87,25 +87,6 @@ def _limit_memory(num_bytes: int) -> None:
         used = int(statistics.read_text().split()[0]) * resource.getpagesize()
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (used + num_bytes, hard))
-
-
-def _limit_cpu(seconds: float) -> None:
-    """Let the kernel end the process when this job has used its CPU time."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(usage.ru_utime + usage.ru_stime + seconds), hard))
-
-
-def _read(stream: BinaryIO, decoder: "msgspec.msgpack.Decoder[Request]") -> Request | None:
-    """The next message, None at the end of the input."""
-    header = stream.read(HEADER_BYTES)
-    body = stream.read(int.from_bytes(header, "big")) if len(header) == HEADER_BYTES else b""
-    return decoder.decode(body) if body else None
-
-
-def _write(stream: BinaryIO, reply: Reply) -> None:
-    stream.write(frame(reply))
-    stream.flush()
 
 
 if __name__ == "__main__":
